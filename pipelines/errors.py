@@ -1,0 +1,40 @@
+"""Errors that a person can act on. A stage prints their message on one or a few lines and exits with status 1.
+
+The core package `diffusion` raises `ValueError` for bad arguments; the pipelines raise these.
+
+    PipelineError
+    ├── ParamsError       params.yaml or infra/cluster.yaml
+    ├── DataError         images, prepared shards, manifests
+    ├── CheckpointError   a run's folder, its checkpoints, a model file
+    ├── RunLocked         another process is working on the same run
+    ├── TrainingError     non-finite loss, workers that do not come back
+    └── TrackingError     the MLflow server or registry
+"""
+
+
+class PipelineError(Exception):
+    """Base of all errors that carry a message for the user: what was found, what was wanted, the remedy."""
+
+
+class ParamsError(PipelineError):
+    """A parameter or setting is unknown, missing, mistyped or out of range."""
+
+
+class DataError(PipelineError):
+    """The images or the prepared data cannot be used."""
+
+
+class CheckpointError(PipelineError):
+    """A checkpoint or model file is damaged or belongs to something else."""
+
+
+class RunLocked(PipelineError):
+    """Another live process holds the run."""
+
+
+class TrainingError(PipelineError):
+    """Training cannot go on."""
+
+
+class TrackingError(PipelineError):
+    """The tracking server or the model registry refused or did not answer."""

@@ -1,0 +1,123 @@
+"""infra/cluster.yaml and environment variables: where and how wide the pipeline runs. Nothing here changes a result.
+
+Each setting can be given as an environment variable, `PIPELINES__SECTION__KEY` (for example PIPELINES__RAY__WORKERS=2),
+which wins over the file. RAY_ADDRESS and MLFLOW_TRACKING_URI mean what they mean elsewhere and win over both.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pipelines.params import bad_values, read_yaml
+from pipelines.project import state, workspace
+
+_PREFIX = "PIPELINES__"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class RaySettings(Section):
+    """The workers."""
+
+    address: str | None = None
+    """Of a running cluster (`ray://host:10001`, `host:6379`); null: start Ray on this machine for the stage."""
+    workers: int | Literal["auto"] = "auto"
+    """Training workers; `auto`: a power of two that fits the machine's cores (or GPUs) and the virtual shards."""
+    cpus_per_worker: float = Field(default=1, gt=0)
+    """Cores reserved for each worker. Each uses one thread, because the number of threads changes bits."""
+    gpus_per_worker: float = Field(default=0, ge=0)
+    """GPUs for each worker."""
+    max_failures: int = Field(default=3, ge=0)
+    """How often Ray replaces dead workers before the stage fails. Run the stage again to go on all the same."""
+    start_timeout_s: float = Field(default=300, gt=0)
+    """How long to wait for the workers."""
+    collective_timeout_s: float = Field(default=300, gt=0)
+    """How long a worker waits for the others within one step."""
+    object_store_mb: int = Field(default=256, ge=80)
+    """Memory of a Ray started by the stage for objects in transit."""
+
+
+class StorageSettings(Section):
+    """Where run folders with checkpoints are kept."""
+
+    uri: str | None = None
+    """A folder that all workers see; null: `.state/runs` of this project."""
+
+
+class CheckpointSettings(Section):
+    """How often training saves, and how much it keeps."""
+
+    every_steps: int = Field(default=250, ge=1)
+    """Steps between checkpoints."""
+    keep: int = Field(default=2, ge=2)
+    """Newest checkpoints to keep, besides the final state of each finished length."""
+
+
+class TrackingSettings(Section):
+    """The MLflow server."""
+
+    uri: str | None = None
+    """`http://host:5000`, `sqlite:////path/mlflow.db`; null: SQLite in `.state/mlflow` of this project."""
+    timeout_s: float = Field(default=10, gt=0)
+    """Of one request. MLflow's own default of 120 s and 7 retries blocks for minutes when the server is away."""
+    retries: int = Field(default=2, ge=0)
+    """Of one request."""
+
+
+class Settings(BaseSettings):
+    """All of infra/cluster.yaml, with environment variables on top."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+    ray: RaySettings = RaySettings()
+    storage: StorageSettings = StorageSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    tracking: TrackingSettings = TrackingSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: Any, env_settings: Any, dotenv_settings: Any, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment variables win over the file."""
+        return env_settings, init_settings
+
+
+def load_settings() -> Settings:
+    """Read infra/cluster.yaml (a missing file means defaults) and the environment.
+
+    Raises:
+        ParamsError: as for params.yaml.
+    """
+    path = workspace() / "infra" / "cluster.yaml"
+    content = read_yaml(path) if path.exists() else {}
+    known = {name.upper() for name in Settings.model_fields}
+    for variable in os.environ:
+        section = variable.removeprefix(_PREFIX).split("__")[0]
+        if variable.startswith(_PREFIX) and section.upper() not in known:
+            content[variable] = os.environ[variable]  # reported as an unknown key
+    if address := os.environ.get("RAY_ADDRESS"):
+        content["ray"] = {**(content.get("ray") or {}), "address": address}
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        content["tracking"] = {**(content.get("tracking") or {}), "uri": uri}
+
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        raise bad_values(Settings, error, path) from None
+
+
+def tracking_uri(settings: Settings) -> str:
+    """The MLflow tracking URI; the embedded SQLite store's folder is made when it is the one."""
+    if settings.tracking.uri:
+        return settings.tracking.uri
+    folder = state() / "mlflow"
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder / 'mlflow.db'}"
