@@ -1,0 +1,66 @@
+"""What a network may predict: eps, x_0, v or the score. Each pair below is a bijection at fixed x_t and t.
+
+With a = sqrt(alpha_bar_t) and b = sqrt(1 - alpha_bar_t):
+
+    x_t = a x_0 + b eps        v = a eps - b x_0        score = grad log q(x_t) = -eps / b
+
+All arguments are (N, C, H, W), t is a LongTensor (N,) in 1..T. v: Salimans & Ho 2022; score: Song et al. 2021.
+"""
+
+from torch import Tensor
+
+from diffusion.process.schedule import NoiseSchedule, at, check_times
+
+
+def eps_to_x_0(s: NoiseSchedule, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    """x_0 = (x_t - b eps) / a. Ho et al. 2020, eq. 15."""
+    a, b = _signal_and_noise(s, x_t, t)
+    return (x_t - b * eps) / a
+
+
+def x_0_to_eps(s: NoiseSchedule, x_t: Tensor, t: Tensor, x_0: Tensor) -> Tensor:
+    """eps = (x_t - a x_0) / b."""
+    a, b = _signal_and_noise(s, x_t, t)
+    return (x_t - a * x_0) / b
+
+
+def eps_to_v(s: NoiseSchedule, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    """v = (eps - b x_t) / a, from v = a eps - b x_0."""
+    a, b = _signal_and_noise(s, x_t, t)
+    return (eps - b * x_t) / a
+
+
+def v_to_eps(s: NoiseSchedule, x_t: Tensor, t: Tensor, v: Tensor) -> Tensor:
+    """eps = a v + b x_t."""
+    a, b = _signal_and_noise(s, x_t, t)
+    return a * v + b * x_t
+
+
+def x_0_to_v(s: NoiseSchedule, x_t: Tensor, t: Tensor, x_0: Tensor) -> Tensor:
+    """v = (a x_t - x_0) / b."""
+    a, b = _signal_and_noise(s, x_t, t)
+    return (a * x_t - x_0) / b
+
+
+def v_to_x_0(s: NoiseSchedule, x_t: Tensor, t: Tensor, v: Tensor) -> Tensor:
+    """x_0 = a x_t - b v: no division, so it holds down to zero SNR."""
+    a, b = _signal_and_noise(s, x_t, t)
+    return a * x_t - b * v
+
+
+def eps_to_score(s: NoiseSchedule, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    """score = -eps / b."""
+    _, b = _signal_and_noise(s, x_t, t)
+    return -eps / b
+
+
+def score_to_eps(s: NoiseSchedule, x_t: Tensor, t: Tensor, score: Tensor) -> Tensor:
+    """eps = -b score."""
+    _, b = _signal_and_noise(s, x_t, t)
+    return -b * score
+
+
+def _signal_and_noise(s: NoiseSchedule, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """a and b, (N, 1, 1, 1)."""
+    check_times(s, t, x_t)
+    return at(s.alpha_bar.sqrt(), t, x_t), at(s.one_minus_alpha_bar.sqrt(), t, x_t)

@@ -1,0 +1,25 @@
+"""The ancestral sampler: draw from p_theta(x_{t-1} | x_t)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from diffusion.process.reverse import Variance, p_reverse
+from diffusion.samplers.loop import Denoiser, Step
+
+
+@dataclass(frozen=True)
+class Ancestral:
+    """x_{t-1} = mu_theta(x_t, t) + sigma_t z. Ho et al. 2020, algorithm 2.
+
+    The variance is read from the table that the bound reads. No noise at the last step, so that on N(0, I) data with
+    the large variance and the best network the result has variance 1 - beta_1, not 1.
+    """
+
+    variance: Variance | str = Variance.SMALL
+
+    def step(self, denoise: Denoiser, x_t: Tensor, i: int, draw: Callable[[], Tensor]) -> Step:
+        x_0_hat = denoise(x_t, i).x_0_hat
+        p = p_reverse(denoise.s, x_t, denoise.index(i, x_t), x_0_hat, self.variance)
+        return Step(p.mean if i == 1 else p.mean + p.variance.sqrt() * draw(), x_0_hat)

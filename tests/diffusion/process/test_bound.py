@@ -1,0 +1,197 @@
+"""The bound against the Gaussian oracle and other closed forms; all in float64."""
+
+from math import e, log, pi
+
+import pytest
+import torch
+
+from diffusion.process import (
+    DiscretizedGaussian,
+    GaussianDensity,
+    NoiseSchedule,
+    NormalizedLevels,
+    bound,
+    gaussian_kl,
+    prior_kl,
+    reverse_variance,
+    simple_loss,
+    to_unit,
+)
+from tests.diffusion.conftest import best_model, sign_pairs
+
+ENTROPY = 0.5 * log(2 * pi * e) / log(2)  # of N(0, 1), in bits
+
+
+def oracle_bound(s: NoiseSchedule, **options):
+    x_0, eps = sign_pairs()
+    options = {"variance": "large", "clip_x0": False, "decoder": GaussianDensity()} | options
+    return bound(best_model(s), s, x_0, noise=lambda t, shape: eps, **options)
+
+
+@pytest.mark.parametrize(
+    "s",
+    [NoiseSchedule.linear(T) for T in (1, 10, 1000)]
+    + [NoiseSchedule.cosine(T) for T in (1, 10, 1000)]
+    + [NoiseSchedule.log_snr_linear(T) for T in (2, 10, 1000)],
+    ids=lambda s: str(s.T),
+)
+def test_bound_of_the_best_network_is_the_entropy(s):
+    """For x_0 ~ N(0, 1) and sigma_t^2 = beta_t the reverse chain is the forward chain reversed: no gap at all."""
+    assert oracle_bound(s).total.mean().item() == pytest.approx(ENTROPY, abs=1e-11)
+
+
+def test_bound_of_a_respaced_process_is_the_bound_of_that_process():
+    s = NoiseSchedule.linear(1000)
+    terms = oracle_bound(s, times=[1000, 400, 90, 7])
+    assert terms.times.tolist() == [7, 90, 400, 1000]
+    assert terms.L_t.shape == (4, 3)
+    assert terms.total.mean().item() == pytest.approx(ENTROPY, abs=1e-11)
+
+
+@pytest.mark.parametrize("data_variance", [0.25, 1.0, 3.0])
+def test_terms_of_the_best_network_for_other_variances(any_schedule, data_variance):
+    """x_0 ~ N(0, v), sigma_t^2 = beta_tilde_t: E[L_{t-1}] = w_t E(eps - eps_hat)^2 with E(eps - eps_hat)^2 =
+    a-bar v / (a-bar v + 1 - a-bar) and w_t = beta_t^2 / (2 sigma_t^2 alpha_t (1 - a-bar_t)) (eq. 12; C = 0 here)."""
+    s = any_schedule
+    x_0, eps = sign_pairs()
+    terms = bound(
+        best_model(s, data_variance),
+        s,
+        x_0 * data_variance**0.5,
+        noise=lambda t, shape: eps,
+        variance="small",
+        clip_x0=False,
+        decoder=GaussianDensity(),
+    )
+    a = s.alpha_bar[2:]
+    error = a * data_variance / (a * data_variance + 1 - a)
+    weight = s.beta[2:] ** 2 / (2 * s.beta_tilde[2:] * s.alpha[2:] * (1 - a))
+    torch.testing.assert_close(terms.L_t.mean(dim=0) * log(2), weight * error, rtol=1e-8, atol=1e-12)
+
+
+def test_ddpm_weight_is_half_the_snr_difference(any_schedule):
+    """Of ||x_0 - x_0_hat||^2 = (1 - a-bar) / a-bar ||eps - eps_hat||^2 (Kingma et al. 2021, eq. 14)."""
+    s = any_schedule
+    a = s.alpha_bar[2:]
+    ddpm = s.beta[2:] ** 2 / (2 * s.beta_tilde[2:] * s.alpha[2:] * (1 - a)) * a / (1 - a)
+    torch.testing.assert_close(ddpm, (s.snr[1:-1] - s.snr[2:]) / 2, rtol=1e-8, atol=1e-12)
+
+
+def test_the_large_variance_carries_its_constant(any_schedule):
+    """For a perfect network the KL is only that of the variances, beta_tilde_t against beta_t: not zero."""
+    s = any_schedule
+    x_0 = torch.zeros(1, 1, 1, 1).double()
+    eps = torch.ones(1, 1, 1, 1).double()
+    options = {"variance": "large", "clip_x0": False, "decoder": GaussianDensity()}
+    terms = bound(lambda x, t: torch.ones_like(x), s, x_0, noise=lambda t, _: eps, **options)
+    zero = torch.zeros(1).double()
+    expected = gaussian_kl(zero, s.beta_tilde[2:], zero, s.beta[2:])
+    torch.testing.assert_close(terms.L_t[0] * log(2), expected, rtol=1e-7, atol=1e-12)
+    assert (expected > 0).all()
+
+
+def test_prior_term(any_schedule):
+    """L_T = (a-bar x^2 - a-bar - log(1 - a-bar)) / 2 summed over pixels."""
+    s, x_0 = any_schedule, torch.tensor([[1.0, -0.5], [0.0, 0.25]]).double().view(1, 1, 2, 2)
+    a = s.alpha_bar[-1]
+    exact = 0.5 * (a * (x_0**2).sum() + 4 * (-a - torch.log1p(-a)))
+    assert prior_kl(s, x_0).item() == pytest.approx(exact.item(), rel=1e-9)
+
+
+def test_units_are_bits_per_dimension(any_schedule):
+    """The same pixel repeated costs the same per dimension."""
+    s, eps = any_schedule, torch.full((1, 1, 1, 1), 0.3).double()
+    one = torch.full((1, 1, 1, 1), 0.5).double()
+
+    def measure(shape):
+        x_0, options = one.expand(shape), {"clip_x0": False, "decoder": GaussianDensity()}
+        return bound(best_model(s), s, x_0, noise=lambda t, _: eps.expand(shape), **options)
+
+    small, large = measure((1, 1, 1, 1)), measure((1, 3, 4, 2))
+    for name in ("L_T", "L_t", "L_0", "total"):
+        torch.testing.assert_close(getattr(small, name), getattr(large, name), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4, 7, 64, 1000])
+@pytest.mark.parametrize("times", [None, [40, 12, 5]])
+def test_chunks_change_nothing(any_schedule, chunk, times, rng):
+    s = any_schedule
+    x_0 = to_unit(torch.randint(0, 17, (4, 1, 2, 2), generator=rng), 17).double()
+    eps = {t: torch.randn(4, 1, 2, 2, generator=rng, dtype=torch.float64) for t in range(1, 51)}
+    asked = []
+
+    def noise(t, shape):
+        asked.append((t, tuple(shape)))
+        return eps[t]
+
+    options = {"decoder": DiscretizedGaussian(17), "times": times}
+    whole = bound(best_model(s), s, x_0, noise=lambda t, _: eps[t], chunk=4, **options)
+    terms = bound(best_model(s), s, x_0, noise=noise, chunk=chunk, **options)
+    assert asked == [(t, (4, 1, 2, 2)) for t in sorted(times or range(1, 51))]  # once per t, with the whole shape
+    torch.testing.assert_close(terms.total, whole.total, rtol=1e-13, atol=0)
+    torch.testing.assert_close(terms.L_t, whole.L_t, rtol=1e-12, atol=1e-15)
+
+
+def test_the_network_sees_the_original_times(any_schedule):
+    seen = []
+
+    def model(x_t, t):
+        seen.extend(t.tolist())
+        return x_t
+
+    x_0 = torch.zeros(1, 1, 1, 1)
+    bound(model, any_schedule, x_0, noise=lambda t, sh: torch.zeros(sh), times=[50, 20, 3], decoder=GaussianDensity())
+    assert sorted(seen) == [3, 20, 50]
+
+
+def test_clipping_changes_the_number(any_schedule):
+    s = any_schedule
+    x_0, eps = torch.ones(1, 1, 1, 1).double(), torch.full((1, 1, 1, 1), 2.0).double()
+
+    def measure(clip):
+        return bound(
+            lambda x, t: 0 * x, s, x_0, noise=lambda t, _: eps, clip_x0=clip, decoder=DiscretizedGaussian(17)
+        ).total.item()
+
+    assert measure(True) < measure(False)
+
+
+def test_decoders_measure_at_the_first_time(any_schedule):
+    """Whatever the network says, L_0 of the levels decoder is that of x_t at the smallest time."""
+    s = any_schedule.respaced([50, 8])
+    x_0, eps = torch.ones(1, 1, 1, 1).double(), torch.full((1, 1, 1, 1), -1.5).double()
+    decoder = NormalizedLevels(2)
+    terms = bound(lambda x, t: 0 * x, any_schedule, x_0, noise=lambda t, _: eps, times=[50, 8], decoder=decoder)
+    a, b = s.alpha_bar[1].sqrt(), s.one_minus_alpha_bar[1].sqrt()
+    x_1 = a - 1.5 * b
+    expected = torch.log1p(torch.exp(-2 * x_1 * a / b**2)) / log(2)
+    assert terms.L_0.item() == pytest.approx(expected.item(), rel=1e-9)
+
+
+def test_bad_models_and_images_are_refused(any_schedule):
+    x_0 = torch.zeros(2, 1, 2, 2)
+    options = {"noise": lambda t, sh: torch.zeros(sh), "decoder": GaussianDensity()}
+    with pytest.raises(ValueError, match=r"must return the shape of x_t, \(2, 1, 2, 2\), got \(2, 2, 2, 2\)"):
+        bound(lambda x, t: torch.cat([x, x], 1), any_schedule, x_0, chunk=2, **options)
+    with pytest.raises(ValueError, match="at least one image"):
+        bound(lambda x, t: x, any_schedule, x_0[:0], **options)
+
+    def diverges(x, t):
+        x = x.clone()
+        x[1] = torch.where(t[1] == 7, torch.nan, 0.0)
+        return x
+
+    with pytest.raises(ValueError, match=r"not finite for image 1 .* t = 7"):
+        bound(diverges, any_schedule, x_0, chunk=2, **options)
+
+
+def test_simple_loss_by_hand():
+    s = NoiseSchedule.from_betas([0.36])
+    x_0, eps = torch.zeros(2, 1, 1, 2), torch.tensor([[1.0, 3.0], [2.0, 0.0]]).view(2, 1, 1, 2)
+    loss = simple_loss(lambda x, t: 0 * x, s, x_0, torch.tensor([1, 1]), eps)
+    assert loss.tolist() == pytest.approx([5.0, 2.0])  # (1 + 9) / 2, (4 + 0) / 2
+
+
+def test_every_variance_is_positive_where_the_bound_divides_by_it(any_schedule):
+    for kind in ("small", "large"):
+        assert (reverse_variance(any_schedule, kind)[1:] > 0).all()
