@@ -1,0 +1,87 @@
+"""Each formula is broken once, by one character or one swapped symbol; the fast tests of the core must turn red.
+
+A mutation that survives means that a formula is not held by any test.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+MUTATIONS = [
+    # (file below diffusion/, what stands there, what it becomes)
+    ("process/schedule.py", "torch.log1p(-betas).cumsum(0)", "torch.log1p(betas).cumsum(0).neg()"),
+    (
+        "process/schedule.py",
+        "self.log_alpha_bar[:1], self.log_alpha_bar.diff()",
+        "self.log_alpha_bar[:1], self.log_alpha_bar[1:]",
+    ),
+    ("process/schedule.py", "ratio[1:] * self.beta[1:]", "ratio[1:] * self.alpha[1:]"),
+    ("process/schedule.py", "previous / self.one_minus_alpha_bar", "self.one_minus_alpha_bar / previous"),
+    ("process/schedule.py", "self.alpha_bar / self.one_minus_alpha_bar", "self.alpha_bar * self.one_minus_alpha_bar"),
+    ("process/schedule.py", "(u + offset) / (1 + offset)", "(u + offset) / (1 - offset)"),
+    ("process/schedule.py", "* 1000 / T", "* 999 / T"),
+    ("process/schedule.py", "self.time[index])", "index)"),
+    ("process/schedule.py", "nn.functional.logsigmoid(log_snr)", "nn.functional.logsigmoid(2 * log_snr)"),
+    ("process/forward.py", "at(s.one_minus_alpha_bar.sqrt(), t, x_0) * eps", "at(s.one_minus_alpha_bar, t, x_0) * eps"),
+    ("process/forward.py", "x_0 + at(", "x_0 - at("),
+    ("process/forward.py", "at(s.beta, t, x_previous)", "at(s.beta_tilde, t, x_previous)"),
+    ("process/posterior.py", "alpha_bar_previous.sqrt() * s.beta", "alpha_bar_previous * s.beta"),
+    ("process/posterior.py", "s.alpha.sqrt() * one_minus_previous", "s.alpha.sqrt()"),
+    (
+        "process/posterior.py",
+        "at(of_x_0, t, x_t) * x_0",
+        "at(of_x_t, t, x_t) * x_0",
+    ),
+    ("process/posterior.py", "at(s.beta_tilde, t, x_t)", "at(s.beta, t, x_t)"),
+    ("process/parameterization.py", "(x_t - b * eps) / a", "(x_t + b * eps) / a"),
+    ("process/parameterization.py", "a * v + b * x_t", "b * v + a * x_t"),
+    ("process/parameterization.py", "a * x_t - b * v", "a * x_t + b * v"),
+    ("process/parameterization.py", "return -eps / b", "return eps / b"),
+    ("process/reverse.py", "table[1] = table[2]", "table[1] = s.beta[1]"),
+    ("process/reverse.py", "is Variance.LARGE or", "is Variance.SMALL or"),
+    ("process/reverse.py", "clamp(-1, 1)", "clamp(0, 1)"),
+    ("process/gaussian.py", "ratio - 1 - torch.log(ratio)", "ratio - 1 + torch.log(ratio)"),
+    ("process/gaussian.py", "(mean_1 - mean_2) ** 2 / variance_2", "(mean_1 - mean_2) ** 2 / variance_1"),
+    ("process/gaussian.py", "log(2 * pi)", "log(pi)"),
+    ("process/gaussian.py", "torch.where(mirror, -upper, lower)", "lower"),
+    ("process/decoder.py", "half_bin = 1.0 / (self.levels - 1)", "half_bin = 1.0 / self.levels"),
+    ("process/decoder.py", "torch.where(x_0 > 1 - half_bin, torch.inf, upper)", "upper"),
+    ("process/decoder.py", "-0.5 * precision", "-1.0 * precision"),
+    ("process/levels.py", ".round().to(torch.uint8)", ".to(torch.uint8)"),
+    ("process/bound.py", "bits = 1 / (x_0[0].numel() * log(2))", "bits = 1 / x_0[0].numel()"),
+    ("process/bound.py", "nats[:, 1:] * bits, nats[:, 0] * bits", "nats[:, :-1] * bits, nats[:, -1] * bits"),
+    ("process/bound.py", "t = chain.time[i]", "t = i"),
+    ("process/objective.py", "mean(dim=1)", "sum(dim=1)"),
+    ("samplers/ancestral.py", "p.variance.sqrt() * draw()", "p.variance * draw()"),
+    ("samplers/ancestral.py", "p.mean if i == 1 else", "p.mean if i == 0 else"),
+    ("samplers/ddim.py", "self.eta**2 * s.beta_tilde[t]", "self.eta * s.beta[t]"),
+    ("samplers/ddim.py", "s.one_minus_alpha_bar[previous] - variance", "s.one_minus_alpha_bar[previous]"),
+    ("samplers/loop.py", "self.s.time[index]", "index"),
+    ("samplers/loop.py", "if self.clip_x0:", "if not self.clip_x0:"),
+    ("samplers/times.py", "(2 * T * (steps - k) + steps)", "(2 * T * (steps - k - 1) + steps)"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "old", "new"), MUTATIONS, ids=[f"{f}: {new}" for f, _, new in MUTATIONS])
+def test_a_broken_formula_turns_a_test_red(tmp_path: Path, file: str, old: str, new: str):
+    for name in ("diffusion", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    target = tmp_path / "diffusion" / file
+    source = target.read_text()
+    assert source.count(old) >= 1, f"{old!r} no longer stands in {file}: bring this list up to date"
+    target.write_text(source.replace(old, new, 1))
+    tests = ["tests/diffusion/process", "tests/diffusion/samplers"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert run.returncode == 1, f"the mutation survived:\n{run.stdout[-2000:]}"
