@@ -49,7 +49,7 @@ lock: .venv/.ready  ## resolve requirements.lock anew from pyproject.toml
 	  --extra dev pyproject.toml -o requirements.lock
 
 ui: .venv/.ready  ## open MLflow on the embedded store, http://127.0.0.1:5000 (PORT=...)
-	@python -m pipelines.tracking.ui --port $(PORT)
+	@python -m pipelines.ui --port $(PORT)
 
 clean:  ## remove results and caches; runs, registry (.state) and .venv stay
 	@rm -rf results .pytest_cache .mypy_cache .ruff_cache
