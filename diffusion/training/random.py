@@ -1,7 +1,7 @@
 """Randomness as a function: every draw depends on (seed, stream, position) and on nothing else.
 
-No generator lives across steps, in a checkpoint or per worker. A key is 64 bits of a BLAKE2b hash of the tuple and seeds
-a fresh generator, so the same position gives the same numbers in any process, on any number of workers, after any
+No generator lives across steps, in a checkpoint or per worker. A key is 64 bits of a BLAKE2b hash of the tuple and
+seeds a fresh generator, so the same position gives the same numbers in any process, on any number of workers, after any
 number of restarts. (Python's own `hash` is salted per process and cannot serve.)
 """
 
@@ -28,9 +28,7 @@ def generator(seed: int, stream: str, *position: Position, device: torch.device 
     return torch.Generator(device).manual_seed(key(seed, stream, *position))
 
 
-def normal_per_image(
-    seed: int, stream: str, image_ids: Sequence[Position], step: int, shape: Sequence[int]
-) -> Tensor:
+def normal_per_image(seed: int, stream: str, image_ids: Sequence[Position], step: int, shape: Sequence[int]) -> Tensor:
     """Standard normal noise for a batch of images, float32 (N, *shape), drawn image by image.
 
     The noise of an image depends on its id and the step only, so neither the batch size nor the number of workers

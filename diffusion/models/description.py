@@ -1,0 +1,132 @@
+"""model.json: what model.safetensors holds and how to build the network around it. JSON, read by people too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from diffusion.models.architecture import Architecture
+
+FORMAT_VERSION = 1
+REMEDY = "copy the model's whole folder again from where it was made, or train it again"
+
+_NAME = "model.json"
+_FIELDS = ("T", "architecture", "card", "description_sha256", "digests", "format_version", "levels", "sha256", "shape")
+
+
+@dataclass(frozen=True)
+class Digests:
+    """Content digests (`content_digest`), hex."""
+
+    ema: str
+    """Of the average's tensors, named as in the network."""
+    raw: str
+    """Of the weights' tensors, named as in the network."""
+    content: str
+    """Of all tensors in the file: both of the above and the schedule. This one is the model's."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """The content of model.json.
+
+    The file ends with the SHA-256 of all the rest of it, so that a changed number of levels is noticed as surely as a
+    changed weight.
+    """
+
+    architecture: Architecture
+    """The network."""
+    levels: int
+    """Number of values a pixel of the data can take, 2 or more: 17 for the digits, 256 for photographs."""
+    T: int
+    """Number of steps of the process."""
+    digests: Digests
+    """Which weights these are."""
+    sha256: str
+    """Of the file model.safetensors, hex."""
+    card: dict[str, Any]
+    """How the model came about, as from `json_card`."""
+
+    def write(self, folder: Path) -> None:
+        """Write model.json; the same description gives the same bytes."""
+        values = {
+            "format_version": FORMAT_VERSION,
+            "architecture": self.architecture.to_json(),
+            "shape": list(self.architecture.shape),
+            "levels": self.levels,
+            "T": self.T,
+            "digests": vars(self.digests),
+            "sha256": self.sha256,
+            "card": self.card,
+        }
+        (folder / _NAME).write_text(_text(sealed(values)), encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Description:
+        """Read and verify model.json.
+
+        Raises:
+            ValueError: it is missing, damaged or of another format.
+        """
+        path = folder / _NAME
+        values = _parsed(path)
+        version = values.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"{path} has format_version {version}, this code reads {FORMAT_VERSION}: "
+                "use the version of this project that wrote it, or train the model again"
+            )
+        if tuple(sorted(values)) != _FIELDS or values != sealed(values):
+            raise ValueError(f"{path} is damaged or was edited (its own SHA-256 does not match): {REMEDY}")
+        return cls(
+            architecture=Architecture.from_json(values["architecture"]),
+            levels=values["levels"],
+            T=values["T"],
+            digests=Digests(**values["digests"]),
+            sha256=values["sha256"],
+            card=values["card"],
+        )
+
+
+def forget(folder: Path) -> None:
+    """Take model.json away, so that a folder whose tensors are being replaced holds no model meanwhile."""
+    (folder / _NAME).unlink(missing_ok=True)
+
+
+def json_card(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The card as it comes back from JSON: tuples as lists, all keys as text.
+
+    Raises:
+        ValueError: it holds something else than finite numbers, text, lists and objects.
+    """
+    try:
+        values: dict[str, Any] = json.loads(_text(dict(card)))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the card must hold finite numbers, text, lists and objects only: {error}") from None
+    return values
+
+
+def sealed(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with `description_sha256` of all the others."""
+    rest = {name: value for name, value in values.items() if name != "description_sha256"}
+    return rest | {"description_sha256": sha256(_text(rest).encode()).hexdigest()}
+
+
+def _text(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"no model in {path.parent}: {path.name} is missing; {REMEDY}") from None
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise ValueError(f"{path} is damaged ({error}): {REMEDY}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold an object, got {type(values).__name__}: {REMEDY}")
+    return values

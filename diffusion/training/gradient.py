@@ -1,0 +1,54 @@
+"""The gradient of all parameters and the loss in one flat tensor, so that a reduction is one operation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class FlatGradient:
+    """One float32 tensor; `views` are its parts in the shapes of the parameters."""
+
+    flat: Tensor
+    """(P + 1,) float32: the gradients of the P parameters in order, then the loss."""
+    views: list[Tensor]
+    """Views into `flat`, one per parameter, in its shape."""
+
+    @classmethod
+    def like(cls, parameters: Sequence[Tensor]) -> FlatGradient:
+        """A zero gradient on the device of `parameters`, which must be float32."""
+        if wrong := {p.dtype for p in parameters} - {torch.float32}:
+            raise ValueError(f"parameters must be float32, got {', '.join(map(str, wrong))}")
+        sizes = [p.numel() for p in parameters]
+        flat = torch.zeros(sum(sizes) + 1, device=parameters[0].device)
+        parts = torch.split(flat, [*sizes, 1])[:-1]
+        return cls(flat, [part.view(p.shape) for part, p in zip(parts, parameters, strict=True)])
+
+    @property
+    def gradient(self) -> Tensor:
+        """(P,): all but the loss."""
+        return self.flat[:-1]
+
+    @property
+    def loss(self) -> Tensor:
+        """(): the loss."""
+        return self.flat[-1]
+
+    def attach(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Make each parameter's `grad` the view that belongs to it: a backward pass then adds to this gradient."""
+        for parameter, view in zip(parameters, self.views, strict=True):
+            parameter.grad = view
+
+    def set(self, gradients: Sequence[Tensor], loss: Tensor) -> None:
+        """Overwrite with the gradients of the parameters and their loss."""
+        torch._foreach_copy_(self.views, list(gradients))
+        self.loss.copy_(loss)
+
+    def add(self, gradients: Sequence[Tensor], loss: Tensor) -> None:
+        """Add them."""
+        torch._foreach_add_(self.views, list(gradients))
+        self.loss.add_(loss)

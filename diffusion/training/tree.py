@@ -1,0 +1,111 @@
+"""The sum of V leaves in one fixed binary tree, the same bits on any number of workers from 1 to V.
+
+Float addition is not associative, so the order of a sum is part of its result. Here the order is the tree: a node of
+level k is the sum of two nodes of level k - 1, and the V leaves are the virtual shards. Worker w owns a run of
+neighbouring leaves. A node whose leaves all belong to one worker is summed there without a message. Above that:
+
+- W a power of two: recursive doubling. At each level a worker exchanges its node with worker w XOR 2^k and both add;
+  since a + b is b + a, every worker ends with the same bits after log2(W) messages.
+- any other W: a node is computed by the owner of its first leaf, which receives the right child from that one's
+  owner; the root is broadcast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Which worker owns which of the V leaves: neighbouring ones, as evenly as W allows."""
+
+    leaves: int
+    """V, a power of two."""
+    workers: int = 1
+    """W, from 1 to V."""
+
+    def __post_init__(self) -> None:
+        if not _power_of_two(self.leaves):
+            raise ValueError(f"the number of virtual shards must be a power of two, got {self.leaves}")
+        if not 1 <= self.workers <= self.leaves:
+            raise ValueError(
+                f"{self.leaves} virtual shards can be shared by 1 to {self.leaves} workers, got {self.workers}"
+            )
+
+    def of(self, rank: int) -> range:
+        """The leaves of one worker."""
+        return range(rank * self.leaves // self.workers, (rank + 1) * self.leaves // self.workers)
+
+    def owner(self, leaf: int) -> int:
+        """The worker that owns `leaf`."""
+        return ((leaf + 1) * self.workers - 1) // self.leaves
+
+    @property
+    def buffers(self) -> int:
+        """How many buffers of the size of a leaf a worker needs."""
+        if not _power_of_two(self.workers):
+            return self.leaves.bit_length()
+        return max((self.leaves // self.workers).bit_length(), min(self.workers, 2))
+
+
+class TreeSum:
+    """Sums leaves of one shape; call it on every worker of the default process group (none is needed for W = 1)."""
+
+    def __init__(self, shares: Shares, rank: int, buffers: Sequence[Tensor]) -> None:
+        """`buffers`: `shares.buffers` tensors of the shape of a leaf, overwritten by each call."""
+        if len(buffers) < shares.buffers:
+            raise ValueError(f"{shares} needs {shares.buffers} buffers, got {len(buffers)}")
+        self._shares = shares
+        self._mine = shares.of(rank)
+        self._rank = rank
+        self._buffers = buffers
+
+    def __call__(self, leaf: Callable[[int, int], None]) -> None:
+        """Leave the sum over all leaves in buffer 0 of every worker; `leaf(v, i)` puts leaf v into buffer i."""
+        V, W = self._shares.leaves, self._shares.workers
+        if not _power_of_two(W):
+            self._node(0, V, 0, leaf)
+            dist.broadcast(self._buffers[0], src=0)
+            return
+        self._node(self._mine.start, len(self._mine), 0, leaf)
+        for level in range(W.bit_length() - 1):
+            self._exchange(self._rank ^ (1 << level))
+
+    def _node(self, first: int, size: int, at: int, leaf: Callable[[int, int], None]) -> None:
+        """Leave the sum of leaves first..first+size-1 in buffer `at` of its owner; other workers contribute theirs.
+
+        Every worker walks the tree in the same order, and each message has two ends only; so the first message of that
+        order that is still open always has both ends ready, and there is no deadlock.
+        """
+        if first >= self._mine.stop or first + size <= self._mine.start:
+            return
+        if size == 1:
+            leaf(first, at)
+            return
+        half = size // 2
+        left, right = self._shares.owner(first), self._shares.owner(first + half)
+        other = at + 1 if self._rank == left else at  # who does not keep the left child has its buffer free
+        self._node(first, half, at, leaf)
+        self._node(first + half, half, other, leaf)
+        if self._rank == left:
+            if left != right:
+                dist.recv(self._buffers[other], src=right)
+            self._buffers[at].add_(self._buffers[other])
+        elif self._rank == right:
+            dist.send(self._buffers[other], dst=left)
+
+    def _exchange(self, partner: int) -> None:
+        """Add the partner's node to ours, while it adds ours to its own."""
+        ours, theirs = self._buffers[:2]
+        messages = [dist.P2POp(dist.isend, ours, partner), dist.P2POp(dist.irecv, theirs, partner)]
+        for message in dist.batch_isend_irecv(messages):
+            message.wait()
+        ours.add_(theirs)
+
+
+def _power_of_two(n: int) -> bool:
+    return n > 0 and n & (n - 1) == 0

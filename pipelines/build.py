@@ -1,0 +1,54 @@
+"""From parameters to the objects of the core: the schedule and the network's architecture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import ParamsError
+from pipelines.params import ModelParams, ProcessParams
+
+if TYPE_CHECKING:
+    from diffusion.process import NoiseSchedule
+    from pipelines.data.manifest import Manifest
+
+
+def build_schedule(process: ProcessParams) -> NoiseSchedule:
+    """The forward process of `process`.
+
+    Raises:
+        ParamsError: its values make no schedule.
+    """
+    from diffusion.process import NoiseSchedule
+
+    p = process
+    try:
+        match p.schedule:
+            case "linear":
+                return NoiseSchedule.linear(p.T, p.beta_1, p.beta_T, rescale=p.rescale)
+            case "cosine":
+                return NoiseSchedule.cosine(p.T)
+            case "log_snr":
+                return NoiseSchedule.log_snr_linear(p.T, log_snr_max=p.log_snr_max, log_snr_min=p.log_snr_min)
+    except ValueError as error:
+        raise ParamsError(f"params.yaml: process: {error}") from None
+
+
+def architecture(model: ModelParams, manifest: Manifest) -> dict[str, Any]:
+    """The keyword arguments of `UNet` for the prepared images, as JSON values.
+
+    Raises:
+        ParamsError: the network does not fit the images, or needs labels that they do not have.
+    """
+    from diffusion.models.architecture import Architecture
+
+    channels, height, width = manifest.shape
+    if height != width:
+        raise ParamsError(f"the images are {height}x{width}, the network wants squares: set prepare.image_size")
+    if model.class_conditional and not manifest.classes:
+        raise ParamsError("model.class_conditional is true, but the images have no labels: sort them into sub-folders")
+    values = model.model_dump(mode="json", exclude={"kind", "class_conditional"})
+    classes = len(manifest.classes) if model.class_conditional else None
+    try:
+        return Architecture(**{**values, "image_size": height, "in_channels": channels, "classes": classes}).to_json()
+    except ValueError as error:
+        raise ParamsError(f"params.yaml: model: {error} (the prepared images are {height}x{width})") from None

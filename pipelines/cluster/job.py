@@ -1,0 +1,39 @@
+"""What a training worker is told, and where it stands among the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.params import Params
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be trained to its length. The same for all workers; sent to them by Ray."""
+
+    params: Params
+    prepared: Path
+    """The folder of the prepared images; all workers see it."""
+    run: Path
+    """The run's folder with its checkpoints; all workers see it."""
+    key: str
+    """The run's key."""
+    every_steps: int
+    """Steps between checkpoints."""
+    keep: int
+    """Checkpoints to keep besides final ones."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker stands."""
+
+    rank: int
+    """0 .. workers - 1; 0 speaks and saves."""
+    workers: int
+    device: torch.device

@@ -1,0 +1,163 @@
+"""A finished run, and what the train stage leaves of it: the model, its numbers, curves and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffusion.models.saved import save_model
+from diffusion.process import NoiseSchedule
+from diffusion.training.history import History
+from diffusion.training.points import BoundPoint, LossPoint, Point
+from pipelines.build import architecture, build_schedule
+from pipelines.cluster.job import Job
+from pipelines.cluster.record import Record
+from pipelines.data.dataset import open_split
+from pipelines.data.manifest import Manifest, read_manifest
+from pipelines.runs.checkpoint import Checkpoint, checkpoint_at
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRICS, LOSS, VALIDATION = "metrics.json", "loss.csv", "validation.csv"
+_STRIP = 6
+"""Images in the noising strip."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run at the end of its length."""
+
+    job: Job
+    checkpoint: Checkpoint
+
+    @cached_property
+    def history(self) -> History:
+        """The curves."""
+        history = History()
+        history.load(self.checkpoint.load("history"))
+        return history
+
+    @cached_property
+    def bound(self) -> BoundPoint | None:
+        """The validation bound at the end."""
+        values = self.checkpoint.state["final_bound"]
+        return None if values is None else BoundPoint(**values)
+
+    @property
+    def bounds(self) -> list[BoundPoint]:
+        """The validation curve, with the bound at the end."""
+        known = [point for point in self.history.bounds if point != self.bound]
+        return known if self.bound is None else [*known, self.bound]
+
+    @property
+    def points(self) -> list[Point]:
+        """Both curves."""
+        return [*self.history.losses, *self.bounds]
+
+    @property
+    def loss(self) -> LossPoint | None:
+        """The last point of the loss curve; None for a run shorter than its first."""
+        return self.history.losses[-1] if self.history.losses else None
+
+
+def finished(job: Job) -> Finished | None:
+    """The final state of exactly the job's length, if the run has been there."""
+    checkpoint = checkpoint_at(job.run, job.params.train.steps)
+    return Finished(job, checkpoint) if checkpoint and checkpoint.final else None
+
+
+def write_outcome(run: Finished, folder: Path) -> str:
+    """Write everything to `folder`; the content digest of the model."""
+    manifest = read_manifest(run.job.prepared)
+    digest = _write_model(run, manifest, folder)
+    metrics = metrics_of_run(run)
+    (folder / METRICS).write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    losses, bounds = table(run.history.losses, LossPoint), table(run.bounds, BoundPoint)
+    losses.to_csv(folder / LOSS, index=False)
+    bounds.to_csv(folder / VALIDATION, index=False)
+    _draw(run, losses, bounds, folder)
+    return digest
+
+
+def metrics_of_run(run: Finished) -> dict[str, Any]:
+    """The numbers of the stage; all finite."""
+    weights = run.checkpoint.load("weights")
+    metrics: dict[str, Any] = {
+        "steps": run.checkpoint.step,
+        "parameters": sum(tensor.numel() for tensor in weights.values()),
+    }
+    if run.loss:
+        metrics["loss"] = run.loss.loss
+    if run.bound:
+        metrics["validation_bits_per_dim"] = {name: v for name, v in asdict(run.bound).items() if name != "step"}
+    return metrics
+
+
+def summary(run: Finished, digest: str) -> str:
+    """One line for a person."""
+    parts = [f"trained {run.checkpoint.step} steps"]
+    if run.loss:
+        parts.append(f"loss {run.loss.loss:.4f}")
+    if run.bound:
+        parts.append(f"validation bound {run.bound.total:.3f} bits/dim")
+    return f"{', '.join(parts)}; model {digest[:12]}"
+
+
+def table(points: Sequence[Point], kind: type[Point]) -> pd.DataFrame:
+    """Points of one kind, one row each, with the fields as columns."""
+    import pandas as pd
+
+    return pd.DataFrame([asdict(point) for point in points], columns=[field.name for field in fields(kind)])
+
+
+def _write_model(run: Finished, manifest: Manifest, folder: Path) -> str:
+    params = run.job.params
+    return save_model(
+        folder,
+        architecture=architecture(params.model, manifest),
+        ema=run.checkpoint.load("ema"),
+        raw=run.checkpoint.load("weights"),
+        schedule=build_schedule(params.process),
+        levels=manifest.levels,
+        card=_card(run),
+    )
+
+
+def _card(run: Finished) -> dict[str, Any]:
+    """How the model came about, from what the run has kept: the same whenever it is written."""
+    params, record = run.job.params, Record.from_state(run.checkpoint.state)
+    return {
+        "run": run.job.key,
+        "steps": run.checkpoint.step,
+        "samples_seen": run.checkpoint.state["samples_seen"],
+        "seed": params.seed,
+        "process": params.process.model_dump(mode="json"),
+        "model": params.model.model_dump(mode="json"),
+        "train": params.train.model_dump(mode="json"),
+        "data": record.data,
+        "reduction": record.reduction,
+        "platforms": [asdict(platform) for platform in record.platforms],
+        "resumed_from": list(record.resumed_from),
+        "validation": None if run.bound is None else asdict(run.bound),
+    }
+
+
+def _draw(run: Finished, losses: pd.DataFrame, bounds: pd.DataFrame, folder: Path) -> None:
+    from pipelines.report import pictures
+
+    schedule = build_schedule(run.job.params.process)
+    train = open_split(run.job.prepared, "train")
+    if len(losses):
+        pictures.loss_curve(losses, folder / "loss.png")
+    if len(bounds):
+        pictures.validation_curve(bounds, folder / "validation.png")
+    pictures.schedule_curves(schedule, NoiseSchedule.linear(), folder / "schedule.png")
+    shown = train.read(np.arange(min(_STRIP, len(train))))
+    pictures.noising_strip(schedule, shown, train.levels, folder / "noising.png")

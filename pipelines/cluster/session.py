@@ -1,0 +1,153 @@
+"""A Ray for the length of a block: started on this machine, or the running cluster that the settings name.
+
+A bare `ray.init()` would join any cluster it finds on the machine, listen on all network interfaces and write a token
+under the user's home. Here a started Ray listens on 127.0.0.1, accepts only a token that lives in this process and its
+children, and ends with the block.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import ModuleType
+
+from pipelines.errors import TrainingError
+from pipelines.project import workspace
+from pipelines.settings import Settings
+
+_MEBIBYTE = 2**20
+_KNOCK_S = 10.0
+
+
+@contextmanager
+def ray_session(settings: Settings) -> Iterator[ModuleType]:
+    """Yield the `ray` module, connected.
+
+    Where `settings.ray.address` is null, Ray is started on this machine and stopped at the end, also after an error;
+    else the cluster there is joined and left. Within another session the block uses that one. Workers import the code
+    of this workspace (DVC may run a stage in a copy of the project) and use one thread each.
+
+    Raises:
+        TrainingError: Ray does not start, or the cluster does not answer.
+    """
+    address = settings.ray.address
+    _check(address)
+    with _environment(_for_all() if address else _for_own_ray()):
+        import ray
+
+        if ray.is_initialized():
+            yield ray
+            return
+        try:
+            if address:
+                _connect(ray, address)
+            else:
+                _start(ray, settings)
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _check(address: str | None) -> None:
+    """Refuse an address that is not a cluster's; Ray itself would go on knocking for a quarter of an hour."""
+    if address is None or address == "auto":
+        return
+    if address.startswith(("http://", "https://")):
+        raise TrainingError(
+            f"ray.address is {address}, where a cluster takes jobs; a stage joins the cluster itself: "
+            "give HOST:6379, or ray://HOST:10001 from outside"
+        )
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise TrainingError(f"ray.address must be HOST:6379 or ray://HOST:10001, got {address}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
+    except OSError as error:
+        raise _no_answer(address, error) from error
+
+
+def _no_answer(address: str, error: Exception) -> TrainingError:
+    return TrainingError(
+        f"the Ray cluster at {address} does not answer: {error}. Check ray.address (or RAY_ADDRESS) and, where the "
+        "cluster asks for a token, RAY_AUTH_MODE and RAY_AUTH_TOKEN; without an address Ray starts on this machine"
+    )
+
+
+def _start(ray: ModuleType, settings: Settings) -> None:
+    try:
+        ray.init(
+            address="local",
+            num_cpus=_cpus(settings),
+            object_store_memory=settings.ray.object_store_mb * _MEBIBYTE,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        logs = "its logs are in /tmp/ray/session_latest/logs"
+        raise TrainingError(f"Ray did not start on this machine: {error}; {logs}") from error
+
+
+def _connect(ray: ModuleType, address: str) -> None:
+    variables = {name: value for name, value in _for_all().items() if name in _FOR_WORKERS}
+    try:
+        ray.init(address, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise _no_answer(address, error) from error
+
+
+_FOR_WORKERS = ("PYTHONPATH", "OMP_NUM_THREADS")
+
+
+def _for_all() -> dict[str, str]:
+    """Environment variables of every session."""
+    paths = [str(workspace()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        "OMP_NUM_THREADS": "1",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of a default that will change
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+
+
+def _for_own_ray() -> dict[str, str]:
+    """Those of a Ray started here; its processes inherit them, which is faster than a runtime environment."""
+    return {
+        **_for_all(),
+        "RAY_AUTH_TOKEN": _token(),  # with a token in the environment Ray writes none into the home folder
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux too: listen on 127.0.0.1 only; read when ray is imported
+    }
+
+
+@cache
+def _token() -> str:
+    """One token per process: Ray reads it once."""
+    return secrets.token_hex(32)
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the block; afterwards they and what Ray added itself are as before."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in {*variables, *(name for name in os.environ if name.startswith("RAY_"))}:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                os.environ.pop(name, None)
+
+
+def _cpus(settings: Settings) -> int | None:
+    """CPUs that a Ray started here counts with: more than the machine has, if that many workers are asked for."""
+    if settings.ray.workers == "auto":
+        return None
+    return max(os.cpu_count() or 1, math.ceil(settings.ray.workers * settings.ray.cpus_per_worker))

@@ -1,0 +1,89 @@
+"""What a person and the tracker see of a training that runs elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Protocol
+
+from diffusion.training.points import LossPoint, Point
+from pipelines.cluster.events import Advanced, Event, Measured, Started
+
+if TYPE_CHECKING:
+    from pipelines.report.progress import Bar
+
+
+class Tracker(Protocol):
+    """Takes each number once per name and step, also where it is told again."""
+
+    def metrics(self, step: int, values: dict[str, float]) -> None: ...
+
+
+class Watch:
+    """Hears the events of a training: draws its bar, says where it goes on from, passes the curves on."""
+
+    def __init__(self, steps: int, tracker: Tracker, stack: ExitStack) -> None:
+        self._steps = steps
+        self._tracker = tracker
+        self._stack = stack
+        self._bar: Bar | None = None
+
+    def hear(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case Started():
+                self._started(event)
+            case Advanced(step):
+                self._advanced(step)
+            case Measured(point):
+                self._measured(point)
+
+    def _started(self, event: Started) -> None:
+        for line in start_lines(event, again=self._bar is not None):
+            print(line, file=sys.stderr, flush=True)
+        if self._bar is None:
+            from pipelines.report.progress import progress
+
+            self._bar = self._stack.enter_context(progress("training", self._steps, "step", start=event.step))
+        self._bar.update(event.step)
+        for point in event.points:
+            self._tracker.metrics(point.step, metrics_of(point))
+
+    def _advanced(self, step: int) -> None:
+        if self._bar:
+            self._bar.update(step)
+
+    def _measured(self, point: Point) -> None:
+        self._tracker.metrics(point.step, metrics_of(point))
+        if self._bar:
+            shown = {"loss": point.loss} if isinstance(point, LossPoint) else {"bits_per_dim": point.total}
+            self._bar.update(point.step, **shown)
+
+
+@contextmanager
+def watching(steps: int, tracker: Tracker) -> Iterator[Watch]:
+    """A watch whose bar ends with the block."""
+    with ExitStack() as stack:
+        yield Watch(steps, tracker, stack)
+
+
+def start_lines(event: Started, *, again: bool) -> list[str]:
+    """What a person is told when the workers begin."""
+    workers = f"{event.workers} worker{'s' if event.workers > 1 else ''} ({event.device})"
+    if again:
+        first = f"workers were lost; {workers} go on from step {event.step}"
+    elif event.step:
+        first = f"resumed from the checkpoint of step {event.step} on {workers}"
+    else:
+        first = f"training from the start on {workers}"
+    return [first, *(f"skipped a damaged checkpoint: {each}" for each in event.skipped), *event.notes]
+
+
+def metrics_of(point: Point) -> dict[str, float]:
+    """The numbers of a point by the names under which they are tracked; validation's begin with val_."""
+    numbers = {name: value for name, value in asdict(point).items() if name != "step"}
+    if isinstance(point, LossPoint):
+        return numbers
+    return {f"val_{'bits_per_dim' if name == 'total' else name}": value for name, value in numbers.items()}

@@ -1,0 +1,71 @@
+"""Stage `evaluate`: the variational bound on the test split, term by term, and how far the samples are from the data.
+
+The bound is exact in t: every time is visited once for each image. The distance is Fréchet's in the features of the
+reference stage. Beside them stands what the same images cost without a model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipelines.measure.evaluating import Evaluation
+    from pipelines.tracking.run import Tracker
+
+
+def main() -> None:
+    """Measure the model in results/train/ and leave the numbers in results/evaluate/."""
+    from pipelines.cluster.parallel import on_ray
+    from pipelines.measure.bound import Measuring
+    from pipelines.measure.evaluating import Inputs, evaluate
+    from pipelines.measure.features import mapper_for
+    from pipelines.measure.model import device_of, find_model
+    from pipelines.measure.sampling import read_samples
+    from pipelines.measure.tables import METRICS, PER_IMAGE, PER_TIMESTEP, PICTURE, write_evaluation
+    from pipelines.params import load_params
+    from pipelines.project import results
+    from pipelines.settings import load_settings
+    from pipelines.stage import outputs
+    from pipelines.tracking.run import stage_run
+
+    params, settings = load_params(), load_settings()
+    model = find_model(results("train"), params.evaluate.weights, device_of(settings))
+    inputs = Inputs(results("prepare"), results("reference"), results("sample"))
+    feature_mapper = mapper_for(read_samples(inputs.samples).card.count, settings)
+    final = results("evaluate")
+    with outputs(final) as folder:
+        measuring = Measuring(model, params.evaluate, params.seed)
+        evaluation = evaluate(measuring, inputs, on_ray(settings), feature_mapper)
+        write_evaluation(folder, evaluation)
+    with stage_run("evaluate", params, settings, key=evaluation.key) as tracker:
+        track(tracker, evaluation)
+        for name in (METRICS, PER_TIMESTEP, PER_IMAGE, PICTURE):
+            tracker.artifact(final / name)
+    print(evaluation.summary())
+
+
+def track(tracker: Tracker, evaluation: Evaluation) -> None:
+    """Log the numbers under their names, and L_t as one curve with step = t."""
+    from pipelines.measure.tables import bits_of
+
+    reference = evaluation.distance.card.reference
+    floor = {f"{reference.metric}_floor": reference.floor.value} if reference.floor else {}
+    tracker.tags({"model.digest": evaluation.card.model_digest, "data.digest": evaluation.card.data_digest})
+    tracker.metrics(
+        0,
+        {
+            **{f"bound/{name}": value for name, value in bits_of(evaluation).items()},
+            reference.metric: evaluation.distance.value,
+            **floor,
+            "yardstick/uniform": evaluation.yardstick.uniform,
+            "yardstick/histogram": evaluation.yardstick.histogram,
+        },
+    )
+    for t, L_t in zip(evaluation.bits.t.tolist(), evaluation.bits.L_t.mean.tolist(), strict=True):
+        tracker.metrics(t, {"bound/L_t": L_t})
+
+
+if __name__ == "__main__":
+    from pipelines.stage import run
+
+    run(main)

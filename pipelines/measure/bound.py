@@ -1,0 +1,126 @@
+"""The exact bound of a split's images, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffusion.evaluation import BitsPerDim
+from diffusion.models.saved import SavedModel
+from diffusion.process import Decoder, DiscretizedGaussian, GaussianDensity, NormalizedLevels, bound, to_unit
+from diffusion.training.random import normal_per_image
+from pipelines.cluster.parallel import Mapper, serial_map
+from pipelines.data.dataset import ImageSplit
+from pipelines.errors import TrainingError
+from pipelines.measure.chunks import chunks, watched
+from pipelines.measure.model import ModelRef
+from pipelines.params import EvaluateParams
+
+_IMAGES_PER_TASK = 32
+"""Few enough to share the work out evenly; the rows of a network call are filled up with further times."""
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """All that the bound of an image depends on, besides the image."""
+
+    model: ModelRef
+    how: EvaluateParams
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class DataImages:
+    """Some images of a split."""
+
+    pixels: NDArray[np.uint8]
+    """(n, C, H, W) in 0..levels-1."""
+    ids: list[str]
+    """What the noise of each image depends on."""
+    labels: NDArray[np.int64] | None
+    """(n,)."""
+
+
+def bound_of_split(measuring: Measuring, split: ImageSplit, count: int, mapper: Mapper = serial_map) -> BitsPerDim:
+    """The exact bound of the first `count` images of the split.
+
+    Raises:
+        TrainingError: the network's prediction is not finite.
+    """
+    parts = chunks(count, min(_IMAGES_PER_TASK, measuring.how.batch_size))
+    items = (_read(split, part) for part in parts)
+    sizes = [len(part) for part in parts]
+    results = watched("bound", mapper, partial(measure_bound, measuring), items, sizes)
+    return BitsPerDim.joined([bits for _, bits in results])
+
+
+def measure_bound(measuring: Measuring, images: DataImages) -> BitsPerDim:
+    """The task: every time visited once for each image, with noise that depends on (seed, image, t) alone.
+
+    Raises:
+        TrainingError: the network's prediction is not finite; the message names the time.
+    """
+    saved, how = measuring.model.open(), measuring.how
+    x_0 = to_unit(torch.from_numpy(images.pixels.copy()), saved.levels).to(measuring.model.device)
+    try:
+        with torch.inference_mode():
+            terms = bound(
+                _with_labels(saved, images.labels),
+                saved.schedule,
+                x_0,
+                noise=lambda t, shape: normal_per_image(measuring.seed, "bound", images.ids, t, shape[1:]),
+                decoder=decoder_of(how, saved.levels),
+                variance=how.variance,
+                clip_x0=how.clip_x0,
+                times=times_of(how, saved.schedule.T),
+                chunk=how.batch_size,
+            )
+    except ValueError as error:
+        between = f"{images.ids[0][:12]}.. and {images.ids[-1][:12]}.."
+        raise TrainingError(f"the bound of the images between {between}: {error}") from error
+    return BitsPerDim.of(terms)
+
+
+def decoder_of(how: EvaluateParams, levels: int) -> Decoder:
+    """The decoder that the parameters name, for the levels of the data."""
+    match how.decoder:
+        case "discretized_gaussian":
+            return DiscretizedGaussian(levels)
+        case "normalized_levels":
+            return NormalizedLevels(levels)
+        case "gaussian":
+            return GaussianDensity()
+
+
+def times_of(how: EvaluateParams, T: int) -> list[int]:
+    """The times of the process that is measured, decreasing: T down to the first time."""
+    return list(range(T, how.first_time - 1, -1))
+
+
+def _read(split: ImageSplit, part: range) -> DataImages:
+    labels = None if split.labels is None else split.labels[part.start : part.stop]
+    return DataImages(split.read(np.array(part)), split.ids[part.start : part.stop], labels)
+
+
+def _with_labels(saved: SavedModel, labels: NDArray[np.int64] | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """The network, told the label of each row.
+
+    A task has no more images than a call has rows, so `bound` asks for whole copies of its batch, one per time.
+    """
+    if not saved.classes:
+        return saved.net
+    if labels is None:
+        raise ValueError("the model wants labels, and these images have none")
+    y = torch.from_numpy(labels.copy())
+
+    def labelled(x_t: Tensor, t: Tensor) -> Tensor:
+        eps_hat: Tensor = saved.net(x_t, t, y=y.repeat(len(x_t) // len(y)).to(x_t.device))
+        return eps_hat
+
+    return labelled

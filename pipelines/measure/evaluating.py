@@ -1,0 +1,152 @@
+"""All that the evaluate stage measures: the bound, the distance of the samples, the yardstick."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from diffusion.evaluation import BitsPerDim
+from diffusion.models.saved import SavedModel
+from pipelines.cluster.parallel import Mapper, serial_map
+from pipelines.data.dataset import ImageSplit, open_split
+from pipelines.data.manifest import read_manifest
+from pipelines.errors import DataError
+from pipelines.measure.bound import Measuring, bound_of_split, times_of
+from pipelines.measure.distance import Distance, distance_of_samples
+from pipelines.measure.yardstick import Yardstick, yardstick
+from pipelines.runs.digest import digest
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Folders that other stages left."""
+
+    data: Path
+    reference: Path
+    samples: Path
+
+
+@dataclass(frozen=True)
+class BoundCard:
+    """What a bound depends on. Numbers with different cards never stand in one column."""
+
+    split: str
+    images: int
+    data_digest: str
+    times: int
+    """How many were visited, each once."""
+    first_time: int
+    """Where the decoder takes over."""
+    decoder: str
+    levels: int
+    dequantisation: str
+    variance: str
+    clip_x0: bool
+    weights: str
+    noise_draws: int
+    """Per image and time."""
+    seed: int
+    batch_size: int
+    device: str
+    model_digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Everything that the stage measures."""
+
+    bits: BitsPerDim
+    """The bound of each image and at each time."""
+    image_ids: list[str]
+    """Of the images of `bits`."""
+    card: BoundCard
+    distance: Distance
+    yardstick: Yardstick
+
+    @property
+    def key(self) -> str:
+        """Digest of both cards: equal for evaluations that must give equal numbers."""
+        return digest({"bound": asdict(self.card), "distance": asdict(self.distance.card)})
+
+    def summary(self) -> str:
+        """The numbers for a person."""
+        bits, reference = self.bits.estimates(), self.distance.card.reference
+        terms = f"L_T {bits.L_T.mean:.3f} + L_t {bits.L_t_sum.mean:.3f} + L_0 {bits.L_0.mean:.3f}"
+        without = f"histograms {self.yardstick.histogram:.2f}, uniform {self.yardstick.uniform:.2f}"
+        floor = f", {reference.floor.value:.3g} for real images" if reference.floor else ""
+        return (
+            f"bound {bits.total.mean:.3f} +- {bits.total.standard_error:.3f} bits/dim ({terms}; {without}); "
+            f"{reference.metric} {self.distance.value:.3g}{floor}"
+        )
+
+
+def evaluate(
+    measuring: Measuring, inputs: Inputs, bound_mapper: Mapper = serial_map, feature_mapper: Mapper = serial_map
+) -> Evaluation:
+    """Measure the model on the test split, and its samples against the training split.
+
+    Args:
+        bound_mapper: what computes the bound.
+        feature_mapper: what computes the samples' features.
+
+    Raises:
+        DataError: an input is missing, damaged, or was made from other data or another model.
+        TrainingError: the network's predictions are not finite.
+    """
+    test = open_split(inputs.data, "test")
+    count = min(measuring.how.images or len(test), len(test))
+    card = _card(measuring, count, read_manifest(inputs.data).digest)
+    _check_fit(measuring.model.open(), test)
+    device = measuring.model.device
+    distance = distance_of_samples(inputs.samples, inputs.reference, device, feature_mapper)  # quick, and may refuse
+    _check_origin(distance, card)
+    return Evaluation(
+        bits=bound_of_split(measuring, test, count, bound_mapper),
+        image_ids=test.ids[:count],
+        card=card,
+        distance=distance,
+        yardstick=yardstick(open_split(inputs.data, "train"), test, count),
+    )
+
+
+def _card(measuring: Measuring, count: int, data_digest: str) -> BoundCard:
+    how, saved = measuring.how, measuring.model.open()
+    return BoundCard(
+        split="test",
+        images=count,
+        data_digest=data_digest,
+        times=len(times_of(how, saved.schedule.T)),
+        first_time=how.first_time,
+        decoder=how.decoder,
+        levels=saved.levels,
+        dequantisation="none",
+        variance=how.variance,
+        clip_x0=how.clip_x0,
+        weights=how.weights,
+        noise_draws=1,
+        seed=measuring.seed,
+        batch_size=how.batch_size,
+        device=measuring.model.device,
+        model_digest=measuring.model.digest,
+    )
+
+
+def _check_fit(saved: SavedModel, split: ImageSplit) -> None:
+    """Refuse a model that was trained on other images than these could be."""
+    if (saved.shape, saved.levels) != (split.shape, split.levels):
+        raise DataError(
+            f"the model is of images {saved.shape} with {saved.levels} levels, the prepared images are {split.shape} "
+            f"with {split.levels}; run `dvc repro`"
+        )
+    if saved.classes and (split.labels is None or len(split.classes) != saved.classes):
+        raise DataError(
+            f"the model knows {saved.classes} classes, the prepared images have {len(split.classes)}; run `dvc repro`"
+        )
+
+
+def _check_origin(distance: Distance, card: BoundCard) -> None:
+    """Refuse samples of another model and statistics of other data than are measured here."""
+    if distance.card.samples.model_digest != card.model_digest:
+        raise DataError("the samples were drawn from another model than the one in results/train; run `dvc repro`")
+    if distance.card.reference.data_digest != card.data_digest:
+        raise DataError("the reference statistics are those of other images than results/prepare; run `dvc repro`")

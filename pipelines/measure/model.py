@@ -1,0 +1,66 @@
+"""The trained model as the tasks find it: read from its folder once per process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from diffusion.models.saved import SavedModel, load_model
+from pipelines.errors import CheckpointError
+from pipelines.settings import Settings
+
+Weights = Literal["ema", "raw"]
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """Names one model: small enough to travel with every task, strict enough that no task takes another."""
+
+    folder: Path
+    weights: Weights
+    digest: str
+    """Content digest of the model that was found when the stage began."""
+    device: str
+    """`cpu` or `cuda`."""
+
+    def open(self) -> SavedModel:
+        """The model; loaded at the first call in this process.
+
+        Raises:
+            CheckpointError: it is missing, damaged, or not the one that the stage began with.
+        """
+        return _opened(self)
+
+
+def find_model(folder: Path, weights: Weights, device: str = "cpu") -> ModelRef:
+    """Name the model in `folder`, after reading and verifying it.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    return ModelRef(folder, weights, _load(folder, weights, device).digest, device)
+
+
+def device_of(settings: Settings) -> str:
+    """Where tasks compute: on the GPU if workers are given one."""
+    return "cuda" if settings.ray.gpus_per_worker > 0 else "cpu"
+
+
+@lru_cache(maxsize=1)
+def _opened(ref: ModelRef) -> SavedModel:
+    saved = _load(ref.folder, ref.weights, ref.device)
+    if saved.digest != ref.digest:
+        raise CheckpointError(
+            f"the model in {ref.folder} was replaced while it was in use: its digest is {saved.digest[:12]}.., "
+            f"wanted {ref.digest[:12]}..; run the stage again"
+        )
+    return saved
+
+
+def _load(folder: Path, weights: Weights, device: str) -> SavedModel:
+    try:
+        return load_model(folder, weights, device)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error

@@ -1,0 +1,31 @@
+"""Stage `reference`: the features in which samples are compared with data, and the training images' moments in them.
+
+Once per data set: a small classifier trained on the labels, or fixed random convolutions where there are none. A
+distance in such features is called `fd_classifier` or `fd_random`, never FID, which means Inception's.
+"""
+
+
+def main() -> None:
+    """Make the reference for the prepared images and leave it in results/reference/."""
+    from pipelines.data.manifest import read_manifest
+    from pipelines.measure.features import mapper_for
+    from pipelines.measure.reference import write_reference
+    from pipelines.measure.referencing import make_reference
+    from pipelines.params import load_params
+    from pipelines.project import results
+    from pipelines.settings import load_settings
+    from pipelines.stage import outputs
+
+    params, settings = load_params(), load_settings()
+    data = results("prepare")
+    mapper = mapper_for(read_manifest(data).total, settings)
+    with outputs(results("reference")) as folder:
+        reference = make_reference(data, params.reference, params.seed, mapper)
+        write_reference(folder, reference)
+    print(reference.card.summary())
+
+
+if __name__ == "__main__":
+    from pipelines.stage import run
+
+    run(main)

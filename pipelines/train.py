@@ -1,0 +1,148 @@
+"""The train stage: the prepared images to a model, in results/train/. Its checkpoints are in the run's own folder.
+
+The run is named by what its result depends on, so the same parameters, data and code find the same run: one that was
+interrupted goes on from its newest checkpoint, one that is finished is taken as it is, and a longer one goes on from
+the shorter. Where it runs, and on how many workers, is no part of that.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.build import architecture, build_schedule
+from pipelines.cluster.job import Job
+from pipelines.data.manifest import Manifest, read_manifest
+from pipelines.errors import ParamsError
+from pipelines.params import Params, load_params
+from pipelines.project import results, state, workspace
+from pipelines.settings import Settings, load_settings
+from pipelines.stage import outputs
+
+if TYPE_CHECKING:
+    from pipelines.cluster.outcome import Finished
+    from pipelines.cluster.watch import Tracker
+
+
+def code_of_a_step() -> list[Path]:
+    """The code that a run's result depends on."""
+    core = workspace() / "diffusion"
+    own = workspace() / "pipelines"
+    packages = [core / "process", core / "models", core / "training", core / "samplers" / "times.py"]
+    return [*packages, own / "build.py", own / "cluster" / "assemble.py", own / "cluster" / "loop.py"]
+
+
+def params_of_a_run(params: Params) -> dict[str, Any]:
+    """The parameters that a run's result depends on.
+
+    The number of steps is none of them while the learning rate is constant: a step then does not know how many will
+    follow, and a longer run goes on from a shorter one.
+    """
+    train = params.train.model_dump(mode="json")
+    if params.train.learning_rate_schedule == "constant":
+        del train["steps"]
+    return {
+        "seed": params.seed,
+        "process": params.process.model_dump(mode="json"),
+        "model": params.model.model_dump(mode="json"),
+        "train": train,
+    }
+
+
+def make_job(params: Params, settings: Settings, prepared: Path) -> Job:
+    """The run that these parameters and images name.
+
+    Raises:
+        DataError: there are no prepared images.
+        ParamsError: the parameters do not fit them.
+    """
+    from pipelines.runs.key import run_key
+
+    manifest = read_manifest(prepared)
+    check(params, manifest)
+    key = run_key(params_of_a_run(params), manifest.digest, code_of_a_step())
+    return Job(
+        params=params,
+        prepared=prepared,
+        run=runs_folder(settings) / key,
+        key=key,
+        every_steps=settings.checkpoint.every_steps,
+        keep=settings.checkpoint.keep,
+    )
+
+
+def check(params: Params, manifest: Manifest) -> None:
+    """Find here what would stop the workers.
+
+    Raises:
+        ParamsError: the network or the batch does not fit the images.
+    """
+    from pipelines.cluster.assemble import batches
+
+    architecture(params.model, manifest)
+    build_schedule(params.process)
+    try:
+        batches(params, manifest.counts["train"])
+    except ValueError as error:
+        raise ParamsError(str(error)) from None
+
+
+def runs_folder(settings: Settings) -> Path:
+    """Where run folders are."""
+    uri = settings.storage.uri
+    if uri is None:
+        return state() / "runs"
+    if "://" in uri:
+        raise ParamsError(f"storage.uri must be a folder that all workers see, got {uri!r}")
+    return Path(uri).expanduser().resolve()
+
+
+def trained(job: Job, settings: Settings, tracker: Tracker) -> Finished:
+    """The finished run: as it is, or after training it from wherever it is.
+
+    Raises:
+        TrainingError: training cannot go on.
+    """
+    from pipelines.cluster.outcome import finished
+
+    steps = job.params.train.steps
+    if there := finished(job):
+        print(f"run {job.key} has finished its {steps} steps before; nothing to train")
+        return there
+    from pipelines.cluster.trainer import train
+    from pipelines.cluster.watch import watching
+
+    print(f"run {job.key}: {steps} steps, checkpoints in {job.run}")
+    with watching(steps, tracker) as watch:
+        train(job, settings, watch.hear)
+    done = finished(job)
+    assert done is not None, f"the workers ended without the final checkpoint of step {steps} in {job.run}"
+    return done
+
+
+def main() -> None:
+    """Train what params.yaml names, and leave the model with its curves and pictures."""
+    from pipelines.cluster.outcome import METRICS, summary, write_outcome
+    from pipelines.cluster.watch import metrics_of
+    from pipelines.runs.lock import run_lock
+    from pipelines.tracking.run import stage_run
+
+    params, settings = load_params(), load_settings()
+    job = make_job(params, settings, results("prepare"))
+    final = results("train")
+    with run_lock(job.run), stage_run("train", params, settings, key=job.key) as tracker:
+        run = trained(job, settings, tracker)
+        with outputs(final) as folder:
+            digest = write_outcome(run, folder)
+        for point in run.points:
+            tracker.metrics(point.step, metrics_of(point))
+        tracker.tags({"run": job.key, "model.digest": digest})
+        for path in (final / METRICS, *sorted(final.glob("*.png"))):
+            tracker.artifact(path)
+    print(summary(run, digest))
+
+
+if __name__ == "__main__":
+    from pipelines.stage import run
+
+    run(main)

@@ -1,0 +1,93 @@
+"""A training in small: 8x8 images, a U-Net with dropout, 4 virtual shards of 4 images, flips on."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from diffusion.models import EMA, UNet
+from diffusion.process import NoiseSchedule
+from diffusion.training.batches import Batches
+from diffusion.training.history import History
+from diffusion.training.minibatch import Minibatches
+from diffusion.training.objective import Objective, SimpleLoss
+from diffusion.training.optimizer import AdamW
+from diffusion.training.rate import LearningRate
+from diffusion.training.reduction import reduction
+from diffusion.training.state import TrainingState
+from diffusion.training.step import Trainer, UpdateRule
+from diffusion.training.tree import Shares
+
+V = 4
+BATCH = 16
+LEVELS = 17
+
+
+class MemoryImages:
+    """n images of random levels."""
+
+    def __init__(self, n: int, *, labelled: bool = False) -> None:
+        rng = np.random.default_rng(n)
+        self.pixels = rng.integers(0, LEVELS, (n, 1, 8, 8)).astype(np.uint8)
+        self.labels = np.arange(n, dtype=np.int64) % 10 if labelled else None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self.pixels[indices]
+
+
+@pytest.fixture
+def images() -> MemoryImages:
+    return MemoryImages(50)
+
+
+@pytest.fixture
+def labelled_images() -> MemoryImages:
+    return MemoryImages(50, labelled=True)
+
+
+def small_net() -> UNet:
+    """Always the same weights; none of them zero, so that every part of the gradient counts."""
+    torch.manual_seed(0)
+    net = UNet(8, 1, 8, (1, 2), blocks=1, dropout=0.2)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, mean=float(parameter.detach().mean()), std=0.1)
+    return net
+
+
+@pytest.fixture
+def net() -> UNet:
+    return small_net()
+
+
+@pytest.fixture
+def minibatches(images: MemoryImages) -> Minibatches:
+    return Minibatches(images, LEVELS, Batches(len(images), BATCH, V, seed=7), T=20, flip=True)
+
+
+@pytest.fixture
+def objective(minibatches: Minibatches) -> Objective:
+    return Objective(minibatches, SimpleLoss(NoiseSchedule.cosine(20)), dropout=True)
+
+
+@pytest.fixture
+def new_trainer(objective: Objective) -> Callable[..., Trainer]:
+    """Makes a trainer at step 0, always with the same initial weights."""
+
+    def make(mode: str = "strict", objective: Objective = objective) -> Trainer:
+        net = small_net()
+        state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), History())
+        rule = UpdateRule(LearningRate(1e-2, warmup_steps=3), clip_norm=0.5)
+        return Trainer(state, reduction(mode, net, objective, Shares(V)), rule)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """As in a worker: the number of threads changes bits."""
+    torch.set_num_threads(1)

@@ -1,0 +1,108 @@
+"""A step of the real thing, and what happens where it is not finite."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from diffusion.models import UNet
+from diffusion.training.health import Health, diagnose
+from diffusion.training.minibatch import Minibatch
+from diffusion.training.objective import Objective
+from diffusion.training.reduction import reduction
+from diffusion.training.step import Trainer
+from diffusion.training.tree import Shares
+
+NewTrainer = Callable[..., Trainer]
+
+
+@pytest.mark.parametrize("microbatch", [None, 1, 3])
+def test_the_sum_of_the_shards_is_the_gradient_of_the_batch(
+    net: UNet, objective: Objective, microbatch: int | None
+) -> None:
+    net.eval()  # without dropout the cut does not matter
+    reference = objective.share(net, objective.minibatches.of(5, range(4)))
+    wanted = torch.autograd.grad(reference, list(net.parameters()))
+    loss = float(reference.detach())
+    for mode in ("strict", "fast"):
+        got = reduction(mode, net, replace(objective, microbatch=microbatch), Shares(4))(5)
+        assert float(got.loss) == pytest.approx(loss, rel=1e-6)
+        for gradient, view in zip(wanted, got.views, strict=True):
+            torch.testing.assert_close(view, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_strict_is_its_definition(net: UNet, objective: Objective) -> None:
+    """Each shard alone with its own dropout, summed pairwise, bit for bit."""
+
+    def shard(v: int) -> torch.Tensor:
+        (part,) = objective.parts(2, [v])
+        loss = objective.share(net, part)
+        gradients = torch.autograd.grad(loss, list(net.parameters()))
+        return torch.cat([*(g.flatten() for g in gradients), loss.detach()[None]])
+
+    wanted = (shard(0) + shard(1)) + (shard(2) + shard(3))
+    assert torch.equal(reduction("strict", net, objective, Shares(4))(2).flat, wanted)
+
+
+def test_unknown_reduction(net: UNet, objective: Objective) -> None:
+    with pytest.raises(ValueError, match="must be strict or fast, got 'ddp'"):
+        reduction("ddp", net, objective, Shares(4))
+
+
+def test_training_lowers_the_loss(new_trainer: NewTrainer) -> None:
+    trainer = new_trainer()
+    for _ in range(60):
+        trainer.step()
+        if trainer.state.step % 20 == 0:
+            trainer.state.history.close(trainer.state.step, 20, trainer.rule.rate(trainer.state.step))
+    first, _, last = trainer.state.history.losses
+    assert last.loss < 0.8 * first.loss
+    assert trainer.health.first_bad_step() is None
+
+
+class BadAt:
+    """A loss that is not finite for one image at one step."""
+
+    def __init__(self, objective: Objective, step: int, shard: int, value: float) -> None:
+        self.loss = objective.loss
+        self.eps = objective.minibatches.of(step, [shard]).eps[1]
+        self.value = value
+
+    def __call__(self, net: torch.nn.Module, batch: Minibatch) -> torch.Tensor:
+        bad = (batch.eps == self.eps).flatten(1).all(dim=1)
+        return self.loss(net, batch) * torch.where(bad, self.value, 1.0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_step_that_is_not_finite_blocks_all_updates(
+    new_trainer: NewTrainer, objective: Objective, value: float
+) -> None:
+    bad = replace(objective, loss=BadAt(objective, step=3, shard=2, value=value))
+    trainer, healthy = new_trainer(objective=bad), new_trainer()
+    for _ in range(3):
+        trainer.step()
+        healthy.step()
+    for _ in range(4):
+        trainer.step()
+    assert trainer.health.first_bad_step() == 3
+    wanted = healthy.state.groups()
+    for group in ("weights", "optimizer"):
+        for name, tensor in trainer.state.groups()[group].items():
+            assert torch.equal(tensor, wanted[group][name]), name
+
+    suspects = diagnose(trainer.state.net, bad, 3)
+    index = int(objective.minibatches.batches.indices(3, 2)[1])
+    t = int(objective.minibatches.of(3, [2]).t[1])
+    assert len(suspects) == 16
+    assert (suspects[0].index, suspects[0].t) == (index, t)
+    assert all(s.loss < float("inf") for s in suspects[1:])
+
+
+def test_a_gradient_that_overflows_is_not_finite_either() -> None:
+    health = Health()
+    assert health.observe(0, torch.tensor(1.0), torch.tensor(2.0)) == 0.0
+    assert health.first_bad_step() is None
+    assert health.observe(1, torch.tensor(1.0), torch.tensor(float("inf"))) == 1.0
+    assert health.observe(2, torch.tensor(1.0), torch.tensor(1.0)) == 1.0
+    assert health.first_bad_step() == 1

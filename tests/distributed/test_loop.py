@@ -1,0 +1,202 @@
+"""The loop of a worker in this process: resume, length, checkpoints, history, health."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipelines.cluster import loop as loop_module
+from pipelines.cluster.events import Measured, Started
+from pipelines.cluster.job import Job
+from pipelines.cluster.not_finite import NotFinite
+from pipelines.cluster.record import Platform, Record
+from pipelines.errors import CheckpointError
+from pipelines.runs.checkpoint import newest_checkpoint, save_checkpoint
+
+
+class Killed(Exception):
+    """Stands for kill -9: nothing is done after it."""
+
+
+def kill_at(lab: Any, job: Job, step: int) -> None:
+    """Run a loop that dies right after update number `step`, before anything that is due then."""
+    loop = lab.loop(job)
+    after_step = loop._after_step
+
+    def dying(done: int) -> None:
+        if done == step:
+            raise Killed
+        after_step(done)
+
+    loop._after_step = dying
+    with pytest.raises(Killed):
+        loop.run()
+
+
+def folders(job: Job) -> list[str]:
+    return sorted(path.name for path in job.run.iterdir() if path.is_dir())
+
+
+def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bits(lab: Any) -> None:
+    """Saves are due after 3, 6 and 9 of 10 steps, points after 4 and 8, bounds after 5 and 10."""
+    undisturbed, killed = lab.job("undisturbed"), lab.job("killed")
+    lab.run(undisturbed)
+    starts = []
+    for step in (2, 4, 6, 7, 9, 10):
+        kill_at(lab, killed, step)
+        newest, _ = newest_checkpoint(killed.run)
+        starts.append(newest.step if newest else 0)
+    torch.manual_seed(99)
+    events = lab.run(killed)
+    assert starts == [0, 3, 3, 6, 6, 9]
+    assert events[0].step == 9
+    assert lab.digest(killed) == lab.digest(undisturbed)
+    assert lab.final(killed).state["final_bound"] == lab.final(undisturbed).state["final_bound"]
+    assert lab.final(killed).state["resumed_from"] == [3, 6, 9]  # an attempt that saved nothing left no trace
+
+
+def test_history_and_events(lab: Any) -> None:
+    events = lab.run(lab.job())
+    assert isinstance(events[0], Started)
+    assert (events[0].step, events[0].workers, events[0].skipped, events[0].points) == (0, 1, (), ())
+    points = [event.point for event in events if isinstance(event, Measured)]
+    assert [(type(p).__name__, p.step) for p in points] == [
+        ("LossPoint", 4),
+        ("BoundPoint", 5),
+        ("LossPoint", 8),
+        ("BoundPoint", 10),
+    ]
+    assert points[0].learning_rate == 0.01
+    assert points[1].total == points[1].L_T + points[1].L_t_sum + points[1].L_0
+    resumed = lab.run(lab.job(steps=12))
+    assert resumed[0].points == (points[0], points[2], points[1], points[3])
+
+
+def test_a_longer_run_goes_on_to_the_bits_of_one_of_that_length(lab: Any) -> None:
+    """The shorter one's bound at its end, after step 7, must not show in the longer one's history."""
+    for steps in (7, 10):
+        lab.run(lab.job("grown", steps=steps))
+    lab.run(lab.job("at once"))
+    assert lab.digest(lab.job("grown")) == lab.digest(lab.job("at once"))
+    assert lab.final(lab.job("grown", steps=7)).state["final_bound"]["step"] == 7
+
+
+@pytest.mark.parametrize(("steps", "start"), [(9, 9), (8, 0)])
+def test_fewer_steps_than_the_run_has_reached(lab: Any, steps: int, start: int) -> None:
+    """Never a longer run's weights: the shorter length goes on from the newest checkpoint not beyond it, if any is left."""
+    lab.run(lab.job("long"))
+    events = lab.run(lab.job("long", steps=steps))
+    lab.run(lab.job("short", steps=steps))
+    assert events[0].step == start
+    assert lab.digest(lab.job("long", steps=steps)) == lab.digest(lab.job("short", steps=steps))
+    assert lab.final(lab.job("long")).step == 10
+
+
+def test_checkpoints_that_are_kept(lab: Any) -> None:
+    job = lab.job()
+    lab.run(job)
+    assert folders(job) == ["step-00000009", "step-00000010-final"]
+
+
+def test_a_damaged_checkpoint_is_skipped_with_its_reason(lab: Any) -> None:
+    job = lab.job("damaged")
+    kill_at(lab, job, 8)
+    path = job.run / "step-00000006" / "optimizer.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    events = lab.run(job)
+    assert events[0].step == 3
+    assert len(events[0].skipped) == 1
+    assert "step-00000006" in events[0].skipped[0]
+    assert "optimizer.safetensors" in events[0].skipped[0]
+    lab.run(lab.job("whole"))
+    assert lab.digest(job) == lab.digest(lab.job("whole"))
+
+
+def test_microbatches_dropout_and_flips_off_and_fast(lab: Any) -> None:
+    """Other parameters, same promise."""
+    changes: dict[str, Any] = {"reduction": "fast", "microbatch": 2, "model": {"dropout": 0.0}, "clip_norm": None}
+    lab.run(lab.job("a", **changes))
+    kill_at(lab, lab.job("b", **changes), 7)
+    lab.run(lab.job("b", **changes))
+    assert lab.digest(lab.job("a", **changes)) == lab.digest(lab.job("b", **changes))
+
+
+@pytest.mark.parametrize("log_every", [1, 4])
+def test_a_loss_that_is_not_finite(lab: Any, monkeypatch: pytest.MonkeyPatch, log_every: int) -> None:
+    """A learning rate far too high overflows by itself."""
+    job = lab.job(learning_rate=1.0, clip_norm=None, warmup_steps=0, steps=400, log_every=log_every)
+    real = loop_module.make_objective
+
+    def poisoned(*args: Any) -> Any:
+        objective = real(*args)
+        loss = objective.loss
+        bad = objective.minibatches.of(6, [2])  # of the 7th step
+
+        def poison(net: Any, batch: Any) -> Any:
+            here = (batch.eps[:, None] == bad.eps[None, 1:2]).flatten(1).all(dim=1)
+            return loss(net, batch) + torch.where(here, torch.nan, 0.0)
+
+        object.__setattr__(objective, "loss", poison)
+        return objective
+
+    monkeypatch.setattr(loop_module, "make_objective", poisoned)
+    with pytest.raises(NotFinite) as caught:
+        lab.run(job)
+    message = str(caught.value)
+    assert "at step 7 is not finite" in message
+    assert "the last good checkpoint is step 6" in message
+    assert "the loss of 1 of 16 training images" in message
+    assert " at t = " in message
+    assert "train.learning_rate (it is 1)" in message
+    newest, _ = newest_checkpoint(job.run)
+    assert newest is not None
+    assert newest.step == 6
+
+
+def test_a_checkpoint_of_another_process_is_refused(lab: Any) -> None:
+    job = lab.job(steps=3)
+    lab.run(job)
+    newest, _ = newest_checkpoint(job.run)
+    assert newest is not None
+    for fact, value, shown in (("T", 1000, "T is 1000, this run's is 20"), ("shape", [3, 32, 32], "shape is")):
+        other = lab.job(f"other-{fact}", steps=3)
+        groups = {group: newest.load(group) for group in ("weights", "ema", "optimizer", "history")}
+        save_checkpoint(other.run, 2, groups, {**newest.state, fact: value})
+        with pytest.raises(CheckpointError, match=f"belongs to another run: its {shown}"):
+            lab.run(other)
+
+
+def test_no_validation_images(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "make_validation", lambda *args: None)
+    job = lab.job(steps=5)
+    lab.run(job)
+    assert lab.final(job).state["final_bound"] is None
+    assert lab.final(job).load("history")["bounds"].shape == (0, 5)
+
+
+def test_the_record_survives_as_json_and_lists_platforms() -> None:
+    record = Record("key", "data", (1, 8, 8), 20, 4, "strict", (Platform(0, "2.15", "cpu AVX2"),))
+    state = json.loads(json.dumps(record.to_state(10, 16, None)))
+    assert (state["step"], state["samples_seen"]) == (10, 160)
+    assert Record.from_state(state) == record
+    assert record.resumed(6, Platform(0, "2.15", "cpu AVX2")).platforms == record.platforms
+    moved = record.resumed(6, Platform(0, "2.16", "cpu AVX2")).resumed(9, Platform(0, "2.16", "cpu AVX2"))
+    assert moved.platforms == (Platform(0, "2.15", "cpu AVX2"), Platform(6, "2.16", "cpu AVX2"))
+    assert moved.resumed_from == (6, 9)
+    with pytest.raises(CheckpointError, match="lacks what training needs: 'key'"):
+        Record.from_state({})
+
+
+def test_another_platform_is_told(lab: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    job = lab.job(steps=3)
+    lab.run(job)
+    record = Record.from_state(lab.final(job).state)
+    other = Record(**{**record.__dict__, "platforms": (Platform(0, "3.0", "tpu"),)})
+    monkeypatch.setattr(loop_module, "make_record", lambda *args: other)
+    events = lab.run(lab.job(steps=4))
+    assert "goes on at torch 3.0 on tpu: its bits are no longer those" in events[0].notes[0]
+    assert [p["device"] for p in lab.final(lab.job(steps=4)).state["platforms"]] == [record.platforms[0].device, "tpu"]

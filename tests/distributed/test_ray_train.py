@@ -1,0 +1,149 @@
+"""The real thing: Ray Train around the loop, with real worker processes."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.cluster import trainer as trainer_module
+from pipelines.cluster.events import Started
+from pipelines.cluster.job import Job
+from pipelines.cluster.trainer import count_workers, train
+from pipelines.errors import TrainingError
+from pipelines.runs.checkpoint import newest_checkpoint
+from pipelines.settings import RaySettings, Settings
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray Train's own storage goes to a `.state` of the test."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+
+
+def settings(workers: int, **ray: Any) -> Settings:
+    return Settings(ray=RaySettings(workers=workers, cpus_per_worker=0.5, **ray))
+
+
+def fit(job: Job, workers: int, **ray: Any) -> list[Any]:
+    events: list[Any] = []
+    train(job, settings(workers, **ray), events.append)
+    return events
+
+
+def test_two_workers_end_in_the_bits_of_one_process(lab: Any, tmp_path: Path) -> None:
+    alone, together = lab.job("alone"), lab.job("together")
+    lab.run(alone)
+    events = fit(together, 2)
+    assert isinstance(events[0], Started)
+    assert (events[0].step, events[0].workers) == (0, 2)
+    assert lab.digest(together) == lab.digest(alone)
+    assert list((tmp_path / ".state" / "ray").iterdir()) == []  # nothing of Ray Train's is left
+    assert "RAY_CHDIR_TO_TRIAL_DIR" not in os.environ
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 3, 4])
+def test_any_number_of_workers_ends_in_the_same_bits(lab: Any, workers: int) -> None:
+    alone, together = lab.job("alone"), lab.job("together")
+    lab.run(alone)
+    fit(together, workers)
+    assert lab.digest(together) == lab.digest(alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_worker_that_is_killed_is_replaced_and_leaves_no_trace(lab: Any, victim: int) -> None:
+    alone, killed = lab.job("alone", steps=60, log_every=1), lab.job("killed", steps=60, log_every=1)
+    lab.run(alone)
+    killer = threading.Thread(target=kill_worker, args=(killed, victim), daemon=True)
+    killer.start()
+    events = fit(killed, 2)
+    killer.join(1)
+    assert not killer.is_alive()
+    starts = [event.step for event in events if isinstance(event, Started)]
+    assert len(starts) == 2
+    assert starts[0] == 0
+    assert 3 <= starts[1] < 60
+    assert lab.digest(killed) == lab.digest(alone)
+
+
+def kill_worker(job: Job, rank: int) -> None:
+    """kill -9 of one worker process, after the run's first checkpoint."""
+    while newest_checkpoint(job.run)[0] is None:
+        time.sleep(0.02)
+    os.kill(worker_processes()[rank], signal.SIGKILL)
+
+
+def worker_processes() -> list[int]:
+    """The processes of Ray Train's workers below this one, in the order of their birth."""
+    import psutil
+
+    below = psutil.Process().children(recursive=True)
+    return sorted(p.pid for p in below if p.name().startswith("ray::") and "RayTrainWorker" in " ".join(p.cmdline()))
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_message(lab: Any) -> None:
+    """A learning rate of 1 without clipping leaves the range of float32 by itself."""
+    job = lab.job(learning_rate=1.0, clip_norm=None, warmup_steps=0, steps=1000, log_every=1, val_every=1000)
+    with pytest.raises(TrainingError, match=r"at step \d+ is not finite.*Lower train\.learning_rate"):
+        fit(job, 2)
+    newest, skipped = newest_checkpoint(job.run)
+    assert skipped == []
+    assert newest is None or not newest.final
+
+
+@pytest.mark.slow
+def test_an_error_in_a_worker_reaches_the_user(lab: Any) -> None:
+    job = lab.job()
+    lab.run(lab.job(steps=3))
+    state = newest_checkpoint(job.run)[0]
+    assert state is not None
+    other = Job(**{**job.__dict__, "key": "another run's key"})
+    with pytest.raises(TrainingError, match="the checkpoint belongs to another run: its key is 0123456789abcdef"):
+        fit(other, 2, max_failures=1)
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_be_had(lab: Any) -> None:
+    job = lab.job()
+    wanted = Settings(ray=RaySettings(workers=1, gpus_per_worker=1, start_timeout_s=4, max_failures=1))
+    with pytest.raises(TrainingError, match="1 workers with 1 CPUs and 1 GPUs each could not be had within 4 s"):
+        train(job, wanted, lambda event: None)
+
+
+class FakeRay:
+    def __init__(self, **resources: float) -> None:
+        self.resources = resources
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.resources
+
+
+@pytest.mark.parametrize(
+    ("there", "settings", "shards", "workers"),
+    [
+        ({"CPU": 2}, RaySettings(), 8, 2),
+        ({"CPU": 7}, RaySettings(), 8, 4),
+        ({"CPU": 64}, RaySettings(), 8, 8),
+        ({"CPU": 64, "GPU": 3}, RaySettings(gpus_per_worker=1), 8, 2),
+        ({"CPU": 4}, RaySettings(cpus_per_worker=2), 8, 2),
+        ({"CPU": 1}, RaySettings(), 1, 1),
+        ({"CPU": 2}, RaySettings(workers=3), 8, 3),
+    ],
+)
+def test_how_many_workers(there: dict[str, float], settings: RaySettings, shards: int, workers: int) -> None:
+    assert count_workers(FakeRay(**there), settings, shards) == workers  # type: ignore[arg-type]
+
+
+def test_more_workers_than_virtual_shards() -> None:
+    with pytest.raises(TrainingError, match=r"ray\.workers is 9.*train\.virtual_shards = 8 parts"):
+        count_workers(FakeRay(CPU=2), RaySettings(workers=9), 8)  # type: ignore[arg-type]
+
+
+def test_every_attempt_has_its_own_name() -> None:
+    """A torn snapshot of Ray Train would stop a run name for ever."""
+    assert "token_hex" in trainer_module._fit.__code__.co_names

@@ -1,0 +1,150 @@
+"""Ray for the length of a block, and maps over its workers."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from pipelines.cluster.parallel import on_ray, ray_map, serial_map
+from pipelines.cluster.session import ray_session
+from pipelines.errors import DataError, TrainingError
+from pipelines.project import workspace
+from pipelines.settings import RaySettings, Settings
+
+TWO = Settings(ray=RaySettings(workers=2, max_failures=1))
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[ModuleType]:
+    with ray_session(TWO) as ray:
+        yield ray
+
+
+def test_the_session_is_private_and_bounded(ray: ModuleType) -> None:
+    """Listening on the loopback address only, guarded by a token, with the object store of the settings."""
+    there = ray.cluster_resources()
+    assert "node:127.0.0.1" in there
+    assert there["CPU"] >= 2
+    assert there["object_store_memory"] == pytest.approx(256 * 2**20, rel=0.01)
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+def test_workers_import_this_workspace_on_one_thread(ray: ModuleType) -> None:
+    def seen(_: int) -> tuple[str, int, str]:
+        import torch
+
+        import pipelines
+
+        return str(pipelines.__file__), torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]
+
+    [(_, (file, threads, omp))] = ray_map(TWO, seen, [0])
+    assert file == str(workspace() / "pipelines" / "__init__.py")
+    assert (threads, omp) == (1, "1")
+
+
+def test_a_session_within_a_session_uses_it(ray: ModuleType) -> None:
+    with ray_session(TWO) as inner:
+        assert inner is ray
+    assert ray.is_initialized()
+
+
+def test_results_come_in_order_although_tasks_end_in_another(ray: ModuleType, tmp_path: Path) -> None:
+    def first_waits_for_second(item: int) -> int:
+        if item == 1:
+            (tmp_path / "second").touch()
+        while item == 0 and not (tmp_path / "second").exists():
+            time.sleep(0.01)
+        return item * item
+
+    done: list[int] = []
+    results = list(ray_map(TWO, first_waits_for_second, range(6), done.append))
+    assert results == [(i, i * i) for i in range(6)]
+    assert sorted(done) == list(range(6))
+    assert done.index(1) < done.index(0)
+
+
+def test_items_are_taken_as_workers_become_free(ray: ModuleType) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(100):
+            taken.append(item)
+            yield item
+
+    results = ray_map(TWO, abs, items())
+    next(results)
+    assert len(taken) <= 8
+    results.close()
+
+
+def test_arrays_travel_both_ways(ray: ModuleType) -> None:
+    table = np.arange(100_000, dtype=np.float64)
+    results = dict(ray_map(TWO, table.__getitem__, [slice(0, 3), slice(5, 6)]))
+    assert results[0].tolist() == [0, 1, 2]
+    assert results[1].tolist() == [5]
+
+
+def test_an_error_keeps_its_type_and_message(ray: ModuleType) -> None:
+    def fails(item: int) -> int:
+        raise DataError(f"image {item} is broken")
+
+    with pytest.raises(DataError, match=r"^image 7 is broken$"):
+        list(ray_map(TWO, fails, [7]))
+
+
+def test_a_worker_that_dies_is_replaced(ray: ModuleType, tmp_path: Path) -> None:
+    def dies_once(item: int) -> int:
+        mark = tmp_path / str(item)
+        if not mark.exists():
+            mark.touch()
+            os._exit(1)
+        return item
+
+    assert list(ray_map(TWO, dies_once, [3])) == [(0, 3)]
+
+
+def test_a_worker_that_always_dies_is_an_error(ray: ModuleType) -> None:
+    def dies(item: int) -> int:
+        os._exit(1)
+
+    with pytest.raises(TrainingError, match="the worker of task 0 died"):
+        list(ray_map(TWO, dies, [0]))
+
+
+def test_a_gpu_that_is_not_there_is_an_error(ray: ModuleType) -> None:
+    if ray.cluster_resources().get("GPU"):
+        pytest.skip("there is a GPU")
+    asked = Settings(ray=RaySettings(gpus_per_worker=1))
+    with pytest.raises(TrainingError, match=r"each needs 1 CPU, 1 GPU .*, Ray has .* 0 GPU"):
+        list(ray_map(asked, abs, [1]))
+
+
+def test_nothing_to_do(ray: ModuleType) -> None:
+    assert list(on_ray(TWO)(abs, [])) == []
+
+
+def test_serial_map_is_the_same_without_ray() -> None:
+    done: list[int] = []
+    assert list(serial_map(abs, [-1, -2], done.append)) == [(0, 1), (1, 2)]
+    assert done == [0, 1]
+
+
+def test_serial_map_uses_one_thread() -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    assert list(serial_map(lambda _: torch.get_num_threads(), [0])) == [(0, 1)]
+    assert torch.get_num_threads() == before
+
+
+def test_the_jobs_address_is_not_one_to_join() -> None:
+    with pytest.raises(TrainingError, match="where a cluster takes jobs"), ray_session(_at("http://127.0.0.1:8265")):
+        pass
+
+
+def _at(address: str) -> Settings:
+    return Settings(ray=RaySettings(address=address))
