@@ -50,4 +50,5 @@ def test_clipping_acts_on_the_predicted_image(any_schedule):
     x_t = torch.full((1, 1, 1, 1), 9.0).double()
     t = torch.tensor([25])
     assert predict_x_0(any_schedule, x_t, t, 0 * x_t, clip=True).item() == 1
+    assert predict_x_0(any_schedule, -x_t, t, 0 * x_t, clip=True).item() == -1
     assert predict_x_0(any_schedule, x_t, t, 0 * x_t, clip=False).item() > 9

@@ -1,0 +1,170 @@
+"""`python -m pipelines.compare [VERSIONS ..]`: registered versions side by side.
+
+Bounds that were measured differently never stand in one column: versions are grouped by the card of their bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import TrackingError
+from pipelines.params import load_params
+from pipelines.settings import load_settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pipelines.tracking.registry import Version
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.compare", description=(__doc__ or "").split("\n\n")[1])
+    parser.add_argument("versions", nargs="*", metavar="VERSION", help="number or @alias; all of them if none is given")
+    parser.add_argument("--name", help="registered model (default: register.name of params.yaml)")
+    given = parser.parse_args()
+    name = given.name or load_params().register_.name
+    chosen = choose(read(name), given.versions, name)
+    show(chosen, name)
+
+
+def read(name: str) -> list[Version]:
+    """All versions of the model.
+
+    Raises:
+        TrackingError: there are none, or the registry does not answer.
+    """
+    from pipelines.tracking.registry import versions
+    from pipelines.tracking.store import connect, tracking_errors
+
+    settings = load_settings()
+    store = connect(settings, name)
+    with tracking_errors(settings):
+        known = versions(store, name)
+    if not known:
+        raise TrackingError(
+            f"the registry has no versions of {name}: run `dvc repro`, or name another model with --name"
+        )
+    return known
+
+
+def choose(known: Sequence[Version], wanted: Sequence[str], name: str) -> list[Version]:
+    """The versions asked for by number or @alias.
+
+    Raises:
+        TrackingError: one does not exist; the message lists those that do.
+    """
+    names = {str(v.number): v for v in known} | {f"@{alias}": v for v in known for alias in v.aliases}
+    if unknown := [text for text in wanted if text not in names]:
+        raise TrackingError(f"{name} has no version {', '.join(unknown)}; there are {', '.join(names)}")
+    return list({names[text].number: names[text] for text in wanted}.values()) if wanted else list(known)
+
+
+def show(chosen: Sequence[Version], name: str) -> None:
+    """Print one table per card of the bound, and the parameters in which the versions differ."""
+    from rich.console import Console
+
+    console = Console()
+    groups = by_card(chosen)
+    for number, group in enumerate(groups):
+        differs = (
+            "" if number == 0 else f"; not comparable with the first: another {', '.join(_differs(groups[0], group))}"
+        )
+        console.print(_table(group, f"{name}{differs}"))
+    if differing := differing_params(chosen):
+        console.print(_params_table(chosen, differing))
+
+
+def by_card(chosen: Sequence[Version]) -> list[list[Version]]:
+    """Versions whose bounds were measured in the same way, together."""
+    from pipelines.tracking.gate import differing_fields
+
+    groups: list[list[Version]] = []
+    for version in chosen:
+        for group in groups:
+            if not differing_fields(_card(version), _card(group[0])):
+                group.append(version)
+                break
+        else:
+            groups.append([version])
+    return groups
+
+
+def differing_params(chosen: Sequence[Version]) -> list[str]:
+    """Names of the parameters that are not the same in all versions."""
+    names = sorted({name for version in chosen for name in version.params})
+    return [name for name in names if len({version.params.get(name) for version in chosen}) > 1]
+
+
+def _differs(group: Sequence[Version], other: Sequence[Version]) -> list[str]:
+    from pipelines.tracking.gate import differing_fields
+
+    return differing_fields(_card(group[0]), _card(other[0]))
+
+
+def _card(version: Version) -> dict[str, Any]:
+    return dict(version.evaluation.get("bits_per_dim", {}).get("card", {}))
+
+
+def _table(group: Sequence[Version], title: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    table.add_column("")
+    for version in group:
+        table.add_column(" ".join([str(version.number), *version.aliases]), justify="right")
+    for label, cell in _ROWS.items():
+        table.add_row(label, *(cell(version) for version in group))
+    for metric in sorted({key for version in group for key in version.evaluation if key.startswith(("fd_", "fid"))}):
+        table.add_row(metric, *(_distance(version, metric) for version in group))
+    return table
+
+
+def _params_table(chosen: Sequence[Version], names: Sequence[str]) -> Table:
+    from rich.table import Table
+
+    table = Table(title="parameters that differ", title_justify="left", header_style="bold")
+    table.add_column("")
+    for version in chosen:
+        table.add_column(str(version.number), justify="right")
+    for name in names:
+        table.add_row(name, *(version.params.get(name, "") for version in chosen))
+    return table
+
+
+def _term(name: str) -> Any:
+    def cell(version: Version) -> str:
+        bits = version.evaluation.get("bits_per_dim")
+        return "" if bits is None else f"{bits[name]:.4f} ± {bits[f'{name}_se']:.4f}"
+
+    return cell
+
+
+def _distance(version: Version, metric: str) -> str:
+    found = version.evaluation.get(metric)
+    if found is None:
+        return ""
+    floor = f" (floor {found['floor']:.3g})" if "floor" in found else ""
+    return f"{found['value']:.4g}{floor}"
+
+
+_ROWS: dict[str, Any] = {
+    "bits/dim": _term("total"),
+    "  L_T": _term("L_T"),
+    "  L_t summed": _term("L_t_sum"),
+    "  L_0": _term("L_0"),
+    "steps": lambda version: str(version.training.get("steps", "")),
+    "parameters": lambda version: f"{version.training.get('parameters', 0):,}",
+    "model": lambda version: version.model_digest[:12],
+    "commit": lambda version: version.tags.get("git.commit", "")[:12],
+    "registered": lambda version: f"{datetime.fromtimestamp(version.created_ms / 1000, UTC):%Y-%m-%d %H:%M}",
+}
+
+
+if __name__ == "__main__":
+    from pipelines.stage import run
+
+    run(main)

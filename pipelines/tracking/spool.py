@@ -1,0 +1,170 @@
+"""What is to be sent to MLflow, on this machine's disk until it is: one append-only file per run.
+
+A line is an event in JSON. A stage appends and goes on; a thread sends (`sender.py`). Whatever a stage could not send
+is found by the next one. Each number is kept once per name and step, also when a resumed run tells it again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from pipelines.project import state
+
+Event = dict[str, Any]
+"""`{"metric": name, "step": .., "value": .., "time": ms}`, `{"tags": ..}`, `{"artifact": file}`, `{"end": status}`."""
+
+
+def spool_folder() -> Path:
+    """Where the spools are."""
+    folder = state() / "spool"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What names a stage's run in MLflow, whichever process sends it."""
+
+    experiment: str
+    pipeline: str
+    """Key of the parent run: the content of params.yaml and of the data."""
+    stage: str
+    key: str
+    """Of the stage's own work; a resumed stage goes on in the run with the same key."""
+    params: dict[str, str]
+    tags: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """File name of its spool."""
+        return f"{self.stage}-{self.pipeline[:16]}-{self.key[:16]}"
+
+
+class Spool:
+    """The events of one run. Held by one process at a time."""
+
+    def __init__(self, path: Path, lock: IO[str]) -> None:
+        self.path = path
+        self._lock = lock
+        self._drop_torn_line()
+        self._known = {(e["metric"], e["step"]) for e in self.events() if "metric" in e}
+        self.there: dict[str, set[int]] = {}
+        """Steps that MLflow had of each metric when this process first sent it."""
+
+    @classmethod
+    def open(cls, identity: RunIdentity) -> Spool:
+        """The spool of a run, made if need be; waits while another process sends what an earlier one left."""
+        path = spool_folder() / f"{identity.name}.jsonl"
+        lock = _hold(path, wait=True)
+        assert lock is not None
+        spool = cls(path, lock)
+        if not path.exists() or path.stat().st_size == 0:
+            spool._append({"run": identity.__dict__})
+        return spool
+
+    @classmethod
+    def leftovers(cls) -> Iterator[Spool]:
+        """Spools that no living process holds."""
+        for path in sorted(spool_folder().glob("*.jsonl")):
+            if lock := _hold(path, wait=False):
+                spool = cls(path, lock)
+                try:
+                    if next(spool.events(), None) is not None:
+                        yield spool
+                finally:
+                    spool.close()
+
+    @property
+    def identity(self) -> RunIdentity:
+        """From its first line."""
+        return RunIdentity(**next(self.events())["run"])
+
+    @property
+    def files(self) -> Path:
+        """Copies of the artifacts, since a stage's folder may be gone when they are sent."""
+        return self.path.with_suffix(".files")
+
+    def metric(self, name: str, step: int, value: float) -> None:
+        """A number, once per name and step. One that is not finite becomes a tag: MLflow would store 1.8e308."""
+        if (name, step) in self._known:
+            return
+        self._known.add((name, step))
+        if math.isfinite(value):
+            self._append({"metric": name, "step": step, "value": value, "time": time.time_ns() // 1_000_000})
+        else:
+            self.tags({f"not_finite.{name}": f"{value} at step {step}"})
+
+    def tags(self, tags: dict[str, str]) -> None:
+        """Facts about the run."""
+        self._append({"tags": tags})
+
+    def artifact(self, path: Path) -> None:
+        """A file, copied now."""
+        self.files.mkdir(exist_ok=True)
+        shutil.copy2(path, self.files / path.name)
+        self._append({"artifact": path.name})
+
+    def end(self, status: str) -> None:
+        """The run is over: FINISHED, FAILED or KILLED."""
+        self._append({"end": status})
+
+    def events(self, start: int = 0) -> Iterator[Event]:
+        """The events from a position in lines."""
+        if self.path.exists():
+            with self.path.open(encoding="utf-8") as file:
+                for number, line in enumerate(file):
+                    if number >= start:
+                        yield json.loads(line)
+
+    @property
+    def sent(self) -> int:
+        """Lines that MLflow has."""
+        try:
+            return int(self.path.with_suffix(".sent").read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    @sent.setter
+    def sent(self, lines: int) -> None:
+        mark = self.path.with_suffix(".sent")
+        fresh = mark.with_suffix(".sent.new")
+        fresh.write_text(str(lines))
+        fresh.replace(mark)
+
+    def remove(self) -> None:
+        """Everything is sent and the run is over."""
+        shutil.rmtree(self.files, ignore_errors=True)
+        self.path.unlink(missing_ok=True)
+        self.path.with_suffix(".sent").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let other processes have it."""
+        self._lock.close()
+
+    def _append(self, event: Event) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event, allow_nan=False) + "\n")
+
+    def _drop_torn_line(self) -> None:
+        """A process that was killed while writing leaves half a line at the end."""
+        if self.path.exists() and not (content := self.path.read_bytes()).endswith(b"\n"):
+            os.truncate(self.path, content.rfind(b"\n") + 1)
+
+
+def _hold(path: Path, *, wait: bool) -> IO[str] | None:
+    lock = path.with_suffix(".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock

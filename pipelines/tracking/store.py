@@ -1,0 +1,124 @@
+"""The connection to MLflow: the embedded SQLite store, or the server that the settings name, with bounded time-outs."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import TrackingError
+from pipelines.project import state
+from pipelines.settings import Settings, tracking_uri
+
+
+@dataclass(frozen=True)
+class Store:
+    """A client and the experiment that the runs of a model belong to."""
+
+    client: Any
+    """mlflow.MlflowClient."""
+    uri: str
+    """Of the tracking server; may hold credentials, so it is never printed or stored."""
+    experiment_id: str
+
+
+def embedded_folder() -> Path:
+    """Where the embedded store keeps its database and artifacts."""
+    return state() / "mlflow"
+
+
+def connect(settings: Settings, experiment: str) -> Store:
+    """Reach MLflow and find the experiment, made if need be.
+
+    Raises:
+        TrackingError: the server does not answer within the time-outs, or refuses; the embedded store has been moved.
+    """
+    uri = tracking_uri(settings)
+    mlflow = quiet_mlflow(settings)
+    embedded = settings.tracking.uri is None
+    with tracking_errors(settings), _first_use(embedded):
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        location = (embedded_folder() / "artifacts").as_uri() if embedded else None
+        store = Store(client, uri, _experiment_id(client, experiment, location))
+    if embedded:
+        _check_place(store)
+    return store
+
+
+def quiet_mlflow(settings: Settings) -> Any:
+    """The mlflow module, imported with bounded requests, without telemetry, pickle or its chatter."""
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(max(1, round(settings.tracking.timeout_s)))
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(settings.tracking.retries)
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow
+    for name in ("mlflow", "alembic", "sqlalchemy"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return mlflow
+
+
+@contextmanager
+def tracking_errors(settings: Settings) -> Iterator[None]:
+    """MLflow's and the network's errors as TrackingError, with credentials taken out of their text."""
+    import requests
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as error:
+        where = "the embedded MLflow store" if settings.tracking.uri is None else "the MLflow server (tracking.uri)"
+        raise TrackingError(f"{where} could not be used: {redact(str(error)).splitlines()[0]}") from error
+
+
+def redact(text: str) -> str:
+    """`text` without user names and passwords in addresses."""
+    return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)
+
+
+@contextmanager
+def _first_use(embedded: bool) -> Iterator[None]:
+    """Two processes that open a fresh database at once would both make its tables; one waits for the other."""
+    if not embedded:
+        yield
+        return
+    with (embedded_folder() / ".opening").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _experiment_id(client: Any, name: str, location: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    if (found := client.get_experiment_by_name(name)) is not None:
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(name, artifact_location=location and f"{location}/{name}"))
+    except MlflowException:
+        if (found := client.get_experiment_by_name(name)) is None:  # else another process was first
+            raise
+        return str(found.experiment_id)
+
+
+def _check_place(store: Store) -> None:
+    """The embedded store writes absolute artifact paths; in a moved project they lead nowhere."""
+    location = store.client.get_experiment(store.experiment_id).artifact_location
+    if not location.startswith(embedded_folder().as_uri()):
+        raise TrackingError(
+            "the project's folder was moved, and the embedded MLflow store still names its old place; "
+            "run `python -m pipelines.tracking.moved` once to bring it up to date"
+        )
