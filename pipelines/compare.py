@@ -1,6 +1,6 @@
 """`python -m pipelines.compare [VERSIONS ..]`: registered versions side by side.
 
-Bounds that were measured differently never stand in one column: versions are grouped by the card of their bound.
+Numbers that were measured differently never stand in one table: versions are grouped by the cards of their numbers.
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ def read(name: str) -> list[Version]:
     with tracking_errors(settings):
         known = versions(store, name)
     if not known:
-        raise TrackingError(
-            f"the registry has no versions of {name}: run `dvc repro`, or name another model with --name"
-        )
+        raise TrackingError(f"the registry has no versions of {name}: run `dvc repro`, or give another model's --name")
     return known
 
 
@@ -64,28 +62,28 @@ def choose(known: Sequence[Version], wanted: Sequence[str], name: str) -> list[V
 
 
 def show(chosen: Sequence[Version], name: str) -> None:
-    """Print one table per card of the bound, and the parameters in which the versions differ."""
+    """Print one table per set of cards, and the parameters in which the versions differ."""
     from rich.console import Console
 
     console = Console()
     groups = by_card(chosen)
     for number, group in enumerate(groups):
-        differs = (
-            "" if number == 0 else f"; not comparable with the first: another {', '.join(_differs(groups[0], group))}"
-        )
-        console.print(_table(group, f"{name}{differs}"))
+        other = "" if number == 0 else f", measured with another {', '.join(_differs(groups[0], group))}"
+        console.print(f"{name}{other}", style="bold")
+        console.print(_table(group))
     if differing := differing_params(chosen):
+        console.print("parameters that differ", style="bold")
         console.print(_params_table(chosen, differing))
 
 
 def by_card(chosen: Sequence[Version]) -> list[list[Version]]:
-    """Versions whose bounds were measured in the same way, together."""
+    """Versions whose numbers were measured in the same way, together."""
     from pipelines.tracking.gate import differing_fields
 
     groups: list[list[Version]] = []
     for version in chosen:
         for group in groups:
-            if not differing_fields(_card(version), _card(group[0])):
+            if not differing_fields(_cards(version), _cards(group[0])):
                 group.append(version)
                 break
         else:
@@ -102,17 +100,19 @@ def differing_params(chosen: Sequence[Version]) -> list[str]:
 def _differs(group: Sequence[Version], other: Sequence[Version]) -> list[str]:
     from pipelines.tracking.gate import differing_fields
 
-    return differing_fields(_card(group[0]), _card(other[0]))
+    return differing_fields(_cards(group[0]), _cards(other[0]))
 
 
-def _card(version: Version) -> dict[str, Any]:
-    return dict(version.evaluation.get("bits_per_dim", {}).get("card", {}))
+def _cards(version: Version) -> dict[str, Any]:
+    """How each number was measured, by its name."""
+    numbers = version.evaluation.items()
+    return {name: number["card"] for name, number in numbers if isinstance(number, dict) and "card" in number}
 
 
-def _table(group: Sequence[Version], title: str) -> Table:
+def _table(group: Sequence[Version]) -> Table:
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(header_style="bold")
     table.add_column("")
     for version in group:
         table.add_column(" ".join([str(version.number), *version.aliases]), justify="right")
@@ -126,7 +126,7 @@ def _table(group: Sequence[Version], title: str) -> Table:
 def _params_table(chosen: Sequence[Version], names: Sequence[str]) -> Table:
     from rich.table import Table
 
-    table = Table(title="parameters that differ", title_justify="left", header_style="bold")
+    table = Table(header_style="bold")
     table.add_column("")
     for version in chosen:
         table.add_column(str(version.number), justify="right")

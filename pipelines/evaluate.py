@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def main() -> None:
     """Measure the model in results/train/ and leave the numbers in results/evaluate/."""
     from pipelines.cluster.parallel import on_ray
+    from pipelines.cluster.session import ray_session
     from pipelines.measure.bound import Measuring
     from pipelines.measure.evaluating import Inputs, evaluate
     from pipelines.measure.features import mapper_for
@@ -33,7 +34,7 @@ def main() -> None:
     inputs = Inputs(results("prepare"), results("reference"), results("sample"))
     feature_mapper = mapper_for(read_samples(inputs.samples).card.count, settings)
     final = results("evaluate")
-    with outputs(final) as folder:
+    with ray_session(settings), outputs(final) as folder:
         measuring = Measuring(model, params.evaluate, params.seed)
         evaluation = evaluate(measuring, inputs, on_ray(settings), feature_mapper)
         write_evaluation(folder, evaluation)

@@ -9,20 +9,27 @@ def main() -> None:
     """Make the reference for the prepared images and leave it in results/reference/."""
     from pipelines.data.manifest import read_manifest
     from pipelines.measure.features import mapper_for
-    from pipelines.measure.reference import write_reference
+    from pipelines.measure.reference import CARD, write_reference
     from pipelines.measure.referencing import make_reference
     from pipelines.params import load_params
     from pipelines.project import results
     from pipelines.settings import load_settings
     from pipelines.stage import outputs
+    from pipelines.tracking.run import stage_run
 
     params, settings = load_params(), load_settings()
-    data = results("prepare")
+    data, final = results("prepare"), results("reference")
     mapper = mapper_for(read_manifest(data).total, settings)
-    with outputs(results("reference")) as folder:
+    with outputs(final) as folder:
         reference = make_reference(data, params.reference, params.seed, mapper)
         write_reference(folder, reference)
-    print(reference.card.summary())
+    card = reference.card
+    with stage_run("reference", params, settings, key=card.extractor_digest) as tracker:
+        tracker.tags({"data.digest": card.data_digest, "extractor": card.extractor})
+        if card.val_accuracy is not None:
+            tracker.metrics(0, {"reference/val_accuracy": card.val_accuracy})
+        tracker.artifact(final / CARD)
+    print(card.summary())
 
 
 if __name__ == "__main__":

@@ -114,8 +114,11 @@ def _make(params: Params, settings: Settings, found: Results, tags: dict[str, st
     mlflow = quiet_mlflow(settings)
     store = connect(settings, params.register_.name)
     run_id = find_or_make_run(store, identity("register", params, found.evaluation_digest))
-    uri = log_model(mlflow, run_id, found.trained)
-    version = mlflow.register_model(uri, params.register_.name, tags=tags)
+    logged = log_model(mlflow, run_id, found.trained)
+    name, client = params.register_.name, store.client
+    if not client.search_registered_models(f"name='{name}'"):
+        client.create_registered_model(name)
+    version = client.create_model_version(name, logged.artifact_location, run_id, tags=tags, model_id=logged.model_id)
     return int(version.version)
 
 

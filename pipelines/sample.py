@@ -9,6 +9,7 @@ def main() -> None:
     from dataclasses import asdict
 
     from pipelines.cluster.parallel import on_ray
+    from pipelines.cluster.session import ray_session
     from pipelines.measure.drawing import Drawing
     from pipelines.measure.model import device_of, find_model
     from pipelines.measure.sampling import CARD, GRID, STRIP, draw_samples, read_samples
@@ -22,7 +23,7 @@ def main() -> None:
     params, settings = load_params(), load_settings()
     model = find_model(results("train"), params.sample.weights, device_of(settings))
     final = results("sample")
-    with outputs(final) as folder:
+    with ray_session(settings), outputs(final) as folder:
         speed = draw_samples(folder, Drawing(model, params.sample, params.seed), on_ray(settings))
     card = asdict(read_samples(final).card)
     with stage_run("sample", params, settings, key=digest(card)) as tracker:

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from pipelines.params import bad_values, read_yaml
+from pipelines.configuration import bad_values, read_yaml
 from pipelines.project import state, workspace
 
 _PREFIX = "PIPELINES__"

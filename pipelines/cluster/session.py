@@ -23,6 +23,7 @@ from pipelines.settings import Settings
 
 _MEBIBYTE = 2**20
 _KNOCK_S = 10.0
+_REFUSALS = (OSError, RuntimeError, ValueError)
 
 
 @contextmanager
@@ -89,7 +90,7 @@ def _start(ray: ModuleType, settings: Settings) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except (*_REFUSALS, ray.exceptions.RayError) as error:
         logs = "its logs are in /tmp/ray/session_latest/logs"
         raise TrainingError(f"Ray did not start on this machine: {error}; {logs}") from error
 
@@ -98,7 +99,7 @@ def _connect(ray: ModuleType, address: str) -> None:
     variables = {name: value for name, value in _for_all().items() if name in _FOR_WORKERS}
     try:
         ray.init(address, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except (*_REFUSALS, ray.exceptions.RayError) as error:
         raise _no_answer(address, error) from error
 
 
@@ -139,7 +140,8 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in {*variables, *(name for name in os.environ if name.startswith("RAY_"))}:
+        added = (name for name in os.environ if name.startswith("RAY_") or name == "PYTHONBREAKPOINT")
+        for name in {*variables, *added}:
             if name in before:
                 os.environ[name] = before[name]
             else:

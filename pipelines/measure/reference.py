@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from diffusion.evaluation import Moments, frechet_distance
 from pipelines.errors import DataError
@@ -19,7 +19,7 @@ from pipelines.measure.extractor import Design, Extractor, extractor_from
 
 _EXTRACTOR = "extractor.safetensors"
 _STATISTICS = "statistics.safetensors"
-_CARD = "card.json"
+CARD = "card.json"
 _REMEDY = "run `dvc repro --force reference`"
 
 
@@ -88,10 +88,10 @@ class Reference:
 
 def write_reference(folder: Path, reference: Reference) -> None:
     """Write extractor.safetensors, statistics.safetensors and card.json."""
-    save_file(reference.extractor.state_dict(), folder / _EXTRACTOR)
     statistics = {"mean": torch.from_numpy(reference.mean), "covariance": torch.from_numpy(reference.covariance)}
-    save_file({name: value.contiguous() for name, value in statistics.items()}, folder / _STATISTICS)
-    (folder / _CARD).write_text(json.dumps(asdict(reference.card), indent=2) + "\n", encoding="utf-8")
+    (folder / _EXTRACTOR).write_bytes(save(reference.extractor.state_dict()))
+    (folder / _STATISTICS).write_bytes(save({name: value.contiguous() for name, value in statistics.items()}))
+    (folder / CARD).write_text(json.dumps(asdict(reference.card), indent=2) + "\n", encoding="utf-8")
 
 
 def read_reference(folder: Path) -> Reference:
@@ -101,7 +101,7 @@ def read_reference(folder: Path) -> Reference:
         DataError: a file is missing or damaged, or the weights are not those of the card.
     """
     try:
-        card = _card(json.loads((folder / _CARD).read_text(encoding="utf-8")))
+        card = _card(json.loads((folder / CARD).read_text(encoding="utf-8")))
         extractor = extractor_from(card.design, load_file(folder / _EXTRACTOR))
         statistics = {name: value.numpy() for name, value in load_file(folder / _STATISTICS).items()}
         reference = Reference(extractor, statistics["mean"], statistics["covariance"], card)
@@ -112,7 +112,7 @@ def read_reference(folder: Path) -> Reference:
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DataError(f"{folder} is damaged or of another version ({error}); {_REMEDY}") from error
     if extractor.digest != card.extractor_digest:
-        raise DataError(f"{folder / _EXTRACTOR} does not hold the weights that {_CARD} describes; {_REMEDY}")
+        raise DataError(f"{folder / _EXTRACTOR} does not hold the weights that {CARD} describes; {_REMEDY}")
     return reference
 
 

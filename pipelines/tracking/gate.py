@@ -30,9 +30,8 @@ def decide(bits: dict[str, Any], current: Version | None, min_gain: float) -> De
     if theirs is None:
         return Decision(False, f"version {current.number} is champion and has no bound to compare with")
     if fields := differing_fields(bits["card"], theirs["card"]):
-        return Decision(
-            False, f"not comparable with champion {current.number}: measured with another {', '.join(fields)}"
-        )
+        what = f"measured with another {', '.join(fields)}"
+        return Decision(False, f"not comparable with champion {current.number}: {what}")
     gain = theirs["total"] - bits["total"]
     numbers = f"{bits['total']:.4f} against {theirs['total']:.4f} bits/dim of champion {current.number}"
     if gain > min_gain:
@@ -42,6 +41,12 @@ def decide(bits: dict[str, Any], current: Version | None, min_gain: float) -> De
 
 
 def differing_fields(card: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """The names of the fields in which two cards say that something was measured differently."""
-    names = sorted(set(card) | set(other))
-    return [name for name in names if name not in ABOUT_THE_MODEL and card.get(name) != other.get(name)]
+    """The names of the fields, with dots for cards within cards, in which two measurements differ."""
+    fields = []
+    for name in sorted(set(card) | set(other)):
+        ours, theirs = card.get(name), other.get(name)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            fields += [f"{name}.{inner}" for inner in differing_fields(ours, theirs)]
+        elif name not in ABOUT_THE_MODEL and ours != theirs:
+            fields.append(name)
+    return fields

@@ -14,8 +14,8 @@ REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "safetensors")
 MODEL_FILES = ("model.safetensors", "model.json")
 
 
-def log_model(mlflow: Any, run_id: str, trained: Path) -> str:
-    """Log the model in `trained` (results/train) as a pyfunc of the run; its URI.
+def log_model(mlflow: Any, run_id: str, trained: Path) -> Any:
+    """Log the model in `trained` (results/train) as a pyfunc of the run; MLflow's LoggedModel.
 
     `trained` must hold model.safetensors and model.json.
     """
@@ -47,7 +47,7 @@ def log_model(mlflow: Any, run_id: str, trained: Path) -> str:
                 signature=ModelSignature(inputs, Schema([TensorSpec(_uint8(), (-1, -1, -1, -1))])),
                 input_example={"count": 4, "seed": 1, "sampler": "ddim", "steps": 20},
             )
-    return str(info.model_uri)
+    return mlflow.get_logged_model(info.model_id)
 
 
 def _uint8() -> Any:

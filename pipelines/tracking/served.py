@@ -34,7 +34,9 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # mlflow is untyped here
         """Load the weights; a damaged file is refused."""
         self.saved: SavedModel = load_model(Path(context.artifacts["model"]))
 
-    def predict(self, context: PythonModelContext, model_input: Any, params: Any = None) -> NDArray[np.uint8]:
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> NDArray[np.uint8]:
         """Draw images; image i of a seed is the same whatever `count` is. Grey levels are spread over 0..255.
 
         Raises:
@@ -72,7 +74,8 @@ def _asked(model_input: Any, saved: SavedModel) -> dict[str, Any]:
     """One request, checked, with defaults."""
     if isinstance(model_input, pd.DataFrame):
         if len(model_input) != 1:
-            raise ValueError(f"ask for one set of images at a time: one row, got {len(model_input)}")
+            known = ", ".join(DEFAULTS)
+            raise ValueError(f"ask for one set of images, one row with some of {known}; got {len(model_input)} rows")
         model_input = model_input.iloc[0].dropna().to_dict()
     given = {name: value for name, value in dict(model_input).items() if value is not None}
     if unknown := sorted(set(given) - set(DEFAULTS)):

@@ -38,6 +38,7 @@ PARAMS: dict[str, Any] = {
     "register": {"name": "test"},
 }
 
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared")

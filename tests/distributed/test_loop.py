@@ -85,7 +85,7 @@ def test_a_longer_run_goes_on_to_the_bits_of_one_of_that_length(lab: Any) -> Non
 
 @pytest.mark.parametrize(("steps", "start"), [(9, 9), (8, 0)])
 def test_fewer_steps_than_the_run_has_reached(lab: Any, steps: int, start: int) -> None:
-    """Never a longer run's weights: the shorter length goes on from the newest checkpoint not beyond it, if any is left."""
+    """Never a longer run's weights: the shorter length goes on from the newest checkpoint not beyond it."""
     lab.run(lab.job("long"))
     events = lab.run(lab.job("long", steps=steps))
     lab.run(lab.job("short", steps=steps))

@@ -33,8 +33,9 @@ def saved_model(folder: Path, *, T: int = 20, classes: int | None = None, scale:
     architecture = {"image_size": 8, "in_channels": 1, "channels": 8, "channel_multipliers": [1], "blocks": 1}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        weights = UNet(**architecture, classes=classes).state_dict()
-        weights["tail.weight"] = torch.randn_like(weights["tail.weight"]) * scale
+        fresh = UNet(**architecture, classes=classes).state_dict()
+        weights = {name: value + torch.randn_like(value) * 0.1 for name, value in fresh.items()}  # no zero blocks
+        weights["tail.weight"] *= scale / 0.1
     save_model(
         folder,
         architecture=architecture | {"classes": classes},

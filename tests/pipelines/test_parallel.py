@@ -1,6 +1,7 @@
 """Ray for the length of a block, and maps over its workers."""
 
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +20,24 @@ TWO = Settings(ray=RaySettings(workers=2, max_failures=1))
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[ModuleType]:
+def user_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def ray(user_home: Path) -> Iterator[ModuleType]:
+    before = environment()
     with ray_session(TWO) as ray:
         yield ray
+    assert not ray.is_initialized()
+    assert environment() == before
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
 def test_the_session_is_private_and_bounded(ray: ModuleType) -> None:
@@ -31,6 +47,10 @@ def test_the_session_is_private_and_bounded(ray: ModuleType) -> None:
     assert there["CPU"] >= 2
     assert there["object_store_memory"] == pytest.approx(256 * 2**20, rel=0.01)
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+def test_nothing_is_written_into_the_users_home(ray: ModuleType, user_home: Path) -> None:
+    assert list(user_home.iterdir()) == []
 
 
 def test_workers_import_this_workspace_on_one_thread(ray: ModuleType) -> None:
@@ -112,7 +132,7 @@ def test_a_worker_that_always_dies_is_an_error(ray: ModuleType) -> None:
         os._exit(1)
 
     with pytest.raises(TrainingError, match="the worker of task 0 died"):
-        list(ray_map(TWO, dies, [0]))
+        list(ray_map(Settings(ray=RaySettings(max_failures=0)), dies, [0]))
 
 
 def test_a_gpu_that_is_not_there_is_an_error(ray: ModuleType) -> None:
@@ -141,10 +161,26 @@ def test_serial_map_uses_one_thread() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_the_jobs_address_is_not_one_to_join() -> None:
-    with pytest.raises(TrainingError, match="where a cluster takes jobs"), ray_session(_at("http://127.0.0.1:8265")):
+def _closed_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("http://127.0.0.1:8265", "where a cluster takes jobs"),
+        ("head", "must be HOST:6379"),
+        ("head:port", "must be HOST:6379"),
+        (f"127.0.0.1:{_closed_port()}", "does not answer: .*refused"),
+        (f"ray://127.0.0.1:{_closed_port()}", "does not answer: .*refused"),
+    ],
+)
+def test_an_address_without_a_cluster_is_refused_at_once(address: str, message: str) -> None:
+    with (
+        pytest.raises(TrainingError, match=message),
+        ray_session(Settings(ray=RaySettings(address=address))),
+    ):
         pass
-
-
-def _at(address: str) -> Settings:
-    return Settings(ray=RaySettings(address=address))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ def spread(values: list[float], gap: float) -> list[float]:
     order = sorted(range(len(values)), key=lambda i: values[i])
     placed = list(values)
     for _ in range(200):
-        for low, high in zip(order, order[1:], strict=False):
+        for low, high in pairwise(order):
             lack = gap - (placed[high] - placed[low])
             if lack > 1e-9:
                 placed[low] -= lack / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ def noising_strip(schedule: NoiseSchedule, images: NDArray[np.uint8], levels: in
     x = images.astype(np.float64) * (2 / (levels - 1)) - 1
     rng = np.random.default_rng(0)
     frames = [x]
-    for s, t in zip(times, times[1:], strict=False):
+    for s, t in pairwise(times):
         kept = alpha_bar[t] / alpha_bar[s]
         x = np.sqrt(kept) * x + np.sqrt(1 - kept) * rng.standard_normal(x.shape)
         frames.append(x)
@@ -82,9 +83,7 @@ def reverse_strip(frames: ArrayLike, times: Sequence[int], levels: int, path: Pa
     draw(table, path)
 
 
-def _grid(
-    images: NDArray[np.uint8], levels: int, path: Path, title: str, subtitle: str, captions: list[str]
-) -> None:
+def _grid(images: NDArray[np.uint8], levels: int, path: Path, title: str, subtitle: str, captions: list[str]) -> None:
     shown = images[:_MOST]
     columns = columns_for(len(shown), max(shown.shape[-2:]))
     rows = in_rows(from_levels(shown, levels), columns)

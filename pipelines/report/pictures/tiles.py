@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.report.pictures.canvas import DPI, INK, QUIET, WIDTH_PX, page
+from pipelines.report.pictures.canvas import INK, QUIET, WIDTH_PX, page
 
 Bytes = NDArray[np.uint8]
 
@@ -101,7 +101,5 @@ def _resized(images: Bytes, side: int) -> Bytes:
     k = -(-max(H, W) // side)
     cut = images[..., : H // k * k, : W // k * k, :]
     blocks = cut.reshape(*cut.shape[:-3], H // k, k, W // k, k, 3)
-    return np.rint(blocks.mean(axis=(-4, -2))).astype(np.uint8)
-
-
-assert DPI == 200, "text positions above are given in page pixels at 200 dpi"
+    means: Bytes = np.rint(blocks.mean(axis=(-4, -2))).astype(np.uint8)
+    return means

@@ -1,0 +1,84 @@
+"""`python -m pipelines.summary`: what `make repro` ends with — the numbers of results/, and where to look."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.project import results, workspace
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_FILES = {
+    "train": "metrics.json",
+    "evaluate": "metrics.json",
+    "register": "receipt.json",
+}
+
+
+def main() -> None:
+    """Print what the stages that have run say."""
+    from rich.console import Console
+
+    found = {stage: _read(results(stage) / name) for stage, name in _FILES.items()}
+    console = Console(highlight=False)
+    if missing := [stage for stage, content in found.items() if not content]:
+        console.print(f"no results of {', '.join(missing)} yet: run `dvc repro`")
+    if evaluation := found["evaluate"]:
+        console.print(bound_table(evaluation["bits_per_dim"], evaluation["yardstick"]))
+    if lines := facts(found["train"], found["evaluate"], found["register"]):
+        console.print(*lines, sep="\n", soft_wrap=True)
+
+
+def bound_table(bits: dict[str, Any], yardstick: dict[str, float]) -> Table:
+    """The bound by term, and below it what the same images cost without a model."""
+    from rich.table import Table
+
+    card = bits["card"]
+    table = Table(title=f"bits per dimension on {card['images']} test images", header_style="bold")
+    for name, side in (("", "left"), ("mean", "right"), ("standard error", "right")):
+        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    for name, text in (("L_T", "L_T, the prior"), ("L_t_sum", "L_t, all steps"), ("L_0", "L_0, the decoder")):
+        table.add_row(text, f"{bits[name]:.4f}", f"{bits[f'{name}_se']:.4f}")
+    table.add_section()
+    table.add_row("[bold]total[/]", f"[bold]{bits['total']:.4f}[/]", f"{bits['total_se']:.4f}")
+    table.add_section()
+    table.add_row("a histogram per pixel", f"{yardstick['histogram']:.4f}", "")
+    table.add_row("uniform over the levels", f"{yardstick['uniform']:.4f}", "")
+    return table
+
+
+def facts(train: dict[str, Any], evaluation: dict[str, Any], receipt: dict[str, Any]) -> list[str]:
+    """One line each: the model, the distance, the version, where to look."""
+    lines = []
+    if train:
+        lines.append(f"model     {train['parameters']:,} parameters, {train['steps']:,} steps")
+    for name in (key for key in evaluation if key.startswith(("fd_", "fid"))):
+        distance = evaluation[name]
+        floor = f"; real images held out are at {distance['floor']:.3g}" if "floor" in distance else ""
+        lines.append(f"samples   {name} {distance['value']:.3g}{floor}")
+    if receipt:
+        champion = "made champion" if receipt["champion"] else "the champion stays"
+        lines.append(f"registry  {receipt['name']} version {receipt['version']}, {champion} ({receipt['decision']})")
+    if train and evaluation:
+        lines += [
+            f"pictures  {_shown('sample', 'grid.png')}  {_shown('evaluate', 'bound_per_timestep.png')}  and beside them",
+            "look      make ui    python -m pipelines.compare",
+        ]
+    return lines
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def _shown(stage: str, name: str) -> str:
+    return str((results(stage) / name).relative_to(workspace()))
+
+
+if __name__ == "__main__":
+    from pipelines.stage import run
+
+    run(main)
