@@ -40,8 +40,9 @@ def main() -> None:
         write_evaluation(folder, evaluation)
     with stage_run("evaluate", params, settings, key=evaluation.key) as tracker:
         track(tracker, evaluation)
-        for name in (METRICS, PER_TIMESTEP, PER_IMAGE, PICTURE):
-            tracker.artifact(final / name)
+        for path in (final / name for name in (METRICS, PER_TIMESTEP, PER_IMAGE, PICTURE)):
+            if path.exists():
+                tracker.artifact(path)
     print(evaluation.summary())
 
 

@@ -243,6 +243,16 @@ class Params(Section):
                 raise ValueError(f"{key} ({value}) must not exceed process.T ({T})")
         return self
 
+    @model_validator(mode="after")
+    def _enough_samples(self) -> Params:
+        count, features = self.sample.count, self.reference.features
+        if count <= features:
+            raise ValueError(
+                f"sample.count ({count}) must exceed reference.features ({features}), "
+                "or the covariance of the samples is singular"
+            )
+        return self
+
 
 def load_params(path: Path | None = None) -> Params:
     """Read and check params.yaml (of the workspace, unless `path` names another file).
@@ -269,9 +279,8 @@ def main() -> None:
         print(json_schema(), end="")
         return
     params = load_params(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
-    print(
-        f"params are valid: {params.data.source}, {params.process.schedule} T={params.process.T}, {params.train.steps} steps"
-    )
+    process = params.process
+    print(f"params are valid: {params.data.source}, {process.schedule} T={process.T}, {params.train.steps} steps")
 
 
 if __name__ == "__main__":

@@ -1,30 +1,18 @@
-"""What every stage has in common: readable errors, a missing environment named, and outputs that appear whole or not."""
+"""What every stage has in common: readable errors, and outputs that appear whole or not at all."""
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_NEEDED = ("pydantic", "ruamel.yaml", "rich", "torch", "ray", "mlflow")
+from pipelines.errors import PipelineError
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main` as a command: an expected error becomes its message and exit status 1, no traceback.
-
-    A Python without the dependencies is named in one line, with the way to the right one.
-    """
-    missing = [name for name in _NEEDED if not _importable(name)]
-    if missing:
-        sys.exit(
-            f"error: {sys.executable} has no {', '.join(missing)}. "
-            "Run `make setup` once, then `source .venv/bin/activate` (or use `make repro`)."
-        )
-    from pipelines.errors import PipelineError
-
+    """Run a stage's `main` as a command: an expected error becomes its message and exit status 1, no traceback."""
     try:
         main()
     except PipelineError as error:
@@ -33,13 +21,6 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-def _importable(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.project import results, workspace
+from pipelines.project import results
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -64,7 +64,7 @@ def facts(train: dict[str, Any], evaluation: dict[str, Any], receipt: dict[str, 
         lines.append(f"registry  {receipt['name']} version {receipt['version']}, {champion} ({receipt['decision']})")
     if train and evaluation:
         lines += [
-            f"pictures  {_shown('sample', 'grid.png')}  {_shown('evaluate', 'bound_per_timestep.png')}  and beside them",
+            "pictures  results/sample/grid.png  results/evaluate/bound_per_timestep.png  and beside them",
             "look      make ui    python -m pipelines.compare",
         ]
     return lines
@@ -72,10 +72,6 @@ def facts(train: dict[str, Any], evaluation: dict[str, Any], receipt: dict[str, 
 
 def _read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
-
-
-def _shown(stage: str, name: str) -> str:
-    return str((results(stage) / name).relative_to(workspace()))
 
 
 if __name__ == "__main__":

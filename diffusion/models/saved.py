@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from diffusion.models.architecture import Architecture
@@ -87,7 +87,7 @@ def save_model(
 
     folder.mkdir(parents=True, exist_ok=True)
     forget(folder)
-    save_file(tensors, folder / _TENSORS)
+    (folder / _TENSORS).write_bytes(save(tensors))  # not save_file, which leaves a file that only its owner can read
     digests = Digests(content_digest(ema), content_digest(raw), content_digest(tensors))
     Description(arch, levels, schedule.T, digests, _sha256(folder / _TENSORS), plain_card).write(folder)
     return digests.content

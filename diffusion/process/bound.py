@@ -82,10 +82,10 @@ def bound(
     for indices in _groups(chain.T, max(1, chunk // len(x_0))):
         eps = torch.cat([noise(int(chain.time[i]), x_0.shape).to(x_0) for i in indices])
         i = torch.tensor(indices, device=x_0.device).repeat_interleave(len(x_0))
-        rows = x_0.repeat(len(indices), *[1] * (x_0.ndim - 1))
+        image = torch.arange(len(x_0), device=x_0.device).repeat(len(indices))
         terms = [
-            _terms(model, chain, x, k, e, decoder=decoder, variance=variance, clip_x0=clip_x0)
-            for x, k, e in zip(*(torch.split(whole, chunk) for whole in (rows, i, eps)), strict=True)
+            _terms(model, chain, x_0, image_k, i_k, eps_k, decoder=decoder, variance=variance, clip_x0=clip_x0)
+            for image_k, i_k, eps_k in zip(*(torch.split(whole, chunk) for whole in (image, i, eps)), strict=True)
         ]
         nats[:, [index - 1 for index in indices]] = torch.cat(terms).view(len(indices), len(x_0)).T
     return BoundTerms(prior_kl(chain, x_0) * bits, nats[:, 1:] * bits, nats[:, 0] * bits, chain.time[1:].cpu())
@@ -109,7 +109,8 @@ def _groups(T: int, size: int) -> Iterator[list[int]]:
 def _terms(
     model: Model,
     chain: NoiseSchedule,
-    x_0: Tensor,
+    images: Tensor,
+    image: Tensor,
     i: Tensor,
     eps: Tensor,
     *,
@@ -117,12 +118,13 @@ def _terms(
     variance: Variance | str,
     clip_x0: bool,
 ) -> Tensor:
-    """L_{t-1} (or L_0 where i = 1) in nats for rows (x_0, i), (n,) float64. All of i is 1, or none."""
+    """L_{t-1} (or L_0 where i = 1) in nats for rows (image, i), (n,) float64. All of i is 1, or none."""
+    x_0 = images[image]
     x_t = q_sample(chain, x_0, i, eps)
     t = chain.time[i]
     eps_hat = check_prediction(model(x_t, t), x_t)
     if (row := first_non_finite(eps_hat)) is not None:
-        raise ValueError(f"the model's prediction is not finite for image {row} of the chunk at t = {int(t[row])}")
+        raise ValueError(f"the model's prediction is not finite for image {int(image[row])} at t = {int(t[row])}")
     x_0_hat = predict_x_0(chain, x_t, i, eps_hat, clip=clip_x0)
     p = p_reverse(chain, x_t, i, x_0_hat, variance)
     if int(i[0]) == 1:

@@ -42,6 +42,9 @@ class Denoiser:
     def __call__(self, x_t: Tensor, i: int) -> Prediction:
         index = self.index(i, x_t)
         eps_hat = check_prediction(self.model(x_t, self.s.time[index]), x_t)
+        if (image := first_non_finite(eps_hat)) is not None:
+            t = int(self.s.time[i])
+            raise ValueError(f"the model's prediction is not finite for image {image} of the batch at t = {t}")
         x_0_hat = predict_x_0(self.s, x_t, index, eps_hat, clip=self.clip_x0)
         if self.clip_x0:
             eps_hat = x_0_to_eps(self.s, x_t, index, x_0_hat)
@@ -93,17 +96,14 @@ def sample(
         x_0, (N, C, H, W).
 
     Raises:
-        ValueError: times that are not decreasing within T..1, noise missing, a prediction of the wrong shape, or an
-            image that is not finite (the message names image and time).
+        ValueError: times that are not decreasing within T..1, noise missing, or a prediction of the wrong shape or not
+            finite (the message names image and time).
     """
     denoise = Denoiser(model, s.respaced(times).to(x_T.device), clip_x0)
     x = x_T
     for k, i in enumerate(range(denoise.s.T, 0, -1)):
         x, x_0_hat = sampler.step(denoise, x, i, _drawing(noise, k, x))
         reached = int(denoise.s.time[i - 1])
-        if (image := first_non_finite(x)) is not None:
-            name = type(sampler).__name__
-            raise ValueError(f"image {image} of the batch is not finite at t = {reached} ({name}): the model diverges")
         if on_step is not None:
             on_step(k, reached, x, x_0_hat)
     return x

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from diffusion.training.random import generator
+from diffusion.training.random import numbers
 
 
 class Images(Protocol):
@@ -74,6 +73,5 @@ class Batches:
         if epoch not in self._cache:
             for old in sorted(self._cache)[:-1]:
                 del self._cache[old]
-            order = torch.randperm(self.images, generator=generator(self.seed, "order", epoch))
-            self._cache[epoch] = order.numpy()
+            self._cache[epoch] = numbers(self.seed, "order", epoch).permutation(self.images)
         return self._cache[epoch]

@@ -6,10 +6,11 @@ So they do not depend on the worker that computes the shard, on what ran before,
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion.training.random import generator, key
+from diffusion.training.random import generator, key, numbers
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,18 @@ def draw(
 ) -> Draws:
     """The draws of one shard; `shape` is that of its images, (n, C, H, W).
 
-    CPU and CUDA generators give different numbers, so a run belongs to one kind of device.
+    They are drawn where they are needed. CPU and CUDA give different numbers, so a run belongs to one kind of device.
     """
-    source = generator(seed, "train", step, shard, device=device)
-    t = torch.randint(1, T + 1, (shape[0],), generator=source, device=device)
-    eps = torch.randn(tuple(shape), generator=source, device=device)
-    mirrored = torch.rand(shape[0], generator=source, device=device) < 0.5 if flip else None
-    return Draws(t, eps, mirrored)
+    n, size, position = shape[0], tuple(shape), (seed, "train", step, shard)
+    if torch.device(device).type == "cpu":
+        rng = numbers(*position)
+        t = torch.from_numpy(rng.integers(1, T + 1, n))
+        eps = torch.from_numpy(rng.standard_normal(size, dtype=np.float32))
+        return Draws(t, eps, torch.from_numpy(rng.random(n) < 0.5) if flip else None)
+    source = generator(*position, device=device)
+    t = torch.randint(1, T + 1, (n,), generator=source, device=device)
+    eps = torch.randn(size, generator=source, device=device)
+    return Draws(t, eps, torch.rand(n, generator=source, device=device) < 0.5 if flip else None)
 
 
 def mirror(images: Tensor, flip: Tensor | None) -> Tensor:
@@ -47,4 +53,4 @@ def mirror(images: Tensor, flip: Tensor | None) -> Tensor:
 
 def seed_dropout(seed: int, step: int, shard: int) -> None:
     """Seed torch's global generators for the forward pass of one shard: dropout then needs no generator of its own."""
-    torch.manual_seed(key(seed, "dropout", step, shard))
+    torch.manual_seed(key(seed, "dropout", step, shard) % 2**63)

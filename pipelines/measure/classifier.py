@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from diffusion.training.random import generator
+from diffusion.training.random import numbers
 from pipelines.data.dataset import ImageSplit
 from pipelines.errors import TrainingError
 from pipelines.measure.chunks import chunks
@@ -34,9 +34,9 @@ def train_classifier(split: ImageSplit, design: Design, seed: int, steps: int) -
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     with progress("training the classifier", total=steps, unit="step") as bar:
         for step in range(steps):
-            rows = torch.randperm(len(split), generator=generator(seed, "reference-batch", step))[:_BATCH]
-            images = to_255(torch.from_numpy(split.read(rows.numpy())), split.levels)
-            loss = F.cross_entropy(extractor.scores(images), labels[rows])
+            rows = numbers(seed, "reference-batch", step).permutation(len(split))[:_BATCH]
+            images = to_255(torch.from_numpy(split.read(rows)), split.levels)
+            loss = F.cross_entropy(extractor.scores(images), labels[torch.from_numpy(rows)])
             if not isfinite(value := loss.item()):
                 raise TrainingError(f"the classifier's loss is {value} at step {step + 1}; try another seed")
             optimizer.zero_grad()

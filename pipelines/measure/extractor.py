@@ -81,7 +81,7 @@ class Extractor(nn.Module):
 def random_extractor(design: Design, seed: int) -> Extractor:
     """A network whose weights are a function of the seed: He et al. 2015, which keeps the scale from layer to layer."""
     extractor = Extractor(design)
-    g = generator(seed, "reference-weights")
+    g = generator(seed, "reference-weights", device="cpu")
     for parameter in extractor.parameters():
         if parameter.ndim > 1:
             nn.init.kaiming_normal_(parameter, generator=g)

@@ -29,7 +29,8 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     per_timestep.to_parquet(folder / PER_TIMESTEP, index=False)
     per_timestep.to_csv(folder / PER_TIMESTEP_CSV, index=False)
     per_image_of(evaluation).to_parquet(folder / PER_IMAGE, index=False)
-    bound_per_timestep(per_timestep, folder / PICTURE)
+    if len(per_timestep):  # a process of a single time has no L_t
+        bound_per_timestep(per_timestep, folder / PICTURE)
 
 
 def metrics_of(evaluation: Evaluation) -> dict[str, Any]:

@@ -173,7 +173,7 @@ def test_an_images_bound_does_not_depend_on_the_others(results: Results, evaluat
 
 def test_a_later_first_time_leaves_out_the_terms_below(results: Results) -> None:
     test = open_split(results.inputs.data, "test")
-    late = bound_of_split(measuring(results, first_time=4, images=4), test, 4)
+    late = bound_of_split(measuring(results, first_time=4), test, 4)
     assert late.t.tolist() == [5, 6, 7, 8, 9, 10]
 
 
@@ -190,7 +190,6 @@ def test_decoders_by_name(name: str, decoder: object) -> None:
 
 
 def test_a_conditional_model_is_told_each_images_label(results: Results, tmp_path: Path) -> None:
-    """Each image alone with its label gives the bound that the batch gave it."""
     conditional = Results(results.inputs, saved_model(tmp_path / "model", T=10, classes=10, scale=0.5))
     test, asked = open_split(results.inputs.data, "test"), measuring(conditional, batch_size=7)
     together = bound_of_split(asked, test, 9)
@@ -206,7 +205,7 @@ def test_a_conditional_model_is_told_each_images_label(results: Results, tmp_pat
 
 
 def test_the_yardstick(results: Results, evaluation: Evaluation) -> None:
-    """Uniform over 17 levels, and histograms counted here in another way."""
+    """The histograms are counted here in another way."""
     train, test = (open_split(results.inputs.data, name) for name in ("train", "test"))
     images, measured = train.read(np.arange(len(train))), test.read(np.arange(40))
     counts = np.stack([(images == level).sum(axis=0) for level in range(17)]) + 1
@@ -232,7 +231,6 @@ def test_the_key_is_that_of_the_cards(evaluation: Evaluation) -> None:
 
 
 def test_training_images_as_samples_are_close(results: Results, evaluation: Evaluation, tmp_path: Path) -> None:
-    """The distance sees the images of the folder, and noise-like samples are farther than real ones."""
     reference = read_reference(results.inputs.reference)
     assert reference.card.floor is not None
     assert evaluation.distance.value > reference.card.floor.value

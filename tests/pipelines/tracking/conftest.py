@@ -1,0 +1,89 @@
+"""A project in a temporary folder with results of train and evaluate, and an embedded MLflow store of its own."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from diffusion.models import UNet
+from diffusion.models.saved import save_model
+from diffusion.process import NoiseSchedule
+from pipelines import project
+from pipelines.params import Params, load_params
+from pipelines.settings import Settings, load_settings
+
+ROOT = project.workspace()
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Writes results as the stages would."""
+
+    folder: Path
+    params: Params
+    settings: Settings
+
+    def model(self, seed: int = 0, total: float = 2.0, **card: Any) -> str:
+        """An untrained model with a made-up evaluation; its content digest."""
+        torch.manual_seed(seed)
+        net = UNet(8, 1, 8, (1,))
+        trained, evaluated = self.folder / "results/train", self.folder / "results/evaluate"
+        for folder in (trained, evaluated):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        weights = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+        digest = save_model(
+            trained,
+            architecture=net.architecture.to_json(),
+            ema=weights,
+            raw=weights,
+            schedule=NoiseSchedule.linear(20),
+            levels=17,
+            card={"run": "0123456789abcdef"},
+        )
+        (trained / "metrics.json").write_text(json.dumps({"steps": 10, "parameters": 1234}))
+        (evaluated / "metrics.json").write_text(json.dumps(evaluation(digest, total, **card)))
+        return digest
+
+
+def evaluation(digest: str, total: float, **card: Any) -> dict[str, Any]:
+    """A metrics.json whose terms add up to `total`."""
+    terms = {"L_T": 0.1, "L_t_sum": total - 0.2, "L_0": 0.1, "total": total}
+    errors = {f"{name}_se": 0.01 for name in terms}
+    shared = {"model_digest": digest, "data_digest": "d" * 64, "split": "test", "images": 24}
+    return {
+        "bits_per_dim": {**terms, **errors, "card": shared | card},
+        "fd_classifier": {"value": 3.5, "floor": 1.0, "card": {"samples": {"model_digest": digest, "count": 32}}},
+        "yardstick": {"uniform": 4.0875, "histogram": 2.44},
+    }
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    """params.yaml of this project in a temporary folder that holds .state and results."""
+    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    _move_workspace(monkeypatch, tmp_path)
+    return Workplace(tmp_path, load_params(tmp_path / "params.yaml"), load_settings())
+
+
+def _move_workspace(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    from pipelines import compare, register, summary
+    from pipelines.tracking import run
+
+    def results(stage: str) -> Path:
+        return folder / "results" / stage
+
+    monkeypatch.setattr(register, "workspace", lambda: folder)
+    for module in (register, run, summary):
+        monkeypatch.setattr(module, "results", results)
+    load: Callable[[], Params] = lambda: load_params(folder / "params.yaml")  # noqa: E731
+    for module in (register, compare):
+        monkeypatch.setattr(module, "load_params", load)

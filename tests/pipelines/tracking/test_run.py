@@ -1,0 +1,120 @@
+"""A stage's run: what reaches MLflow, once each, and what happens when MLflow is away."""
+
+import json
+import socket
+import time
+
+import pytest
+
+from pipelines.settings import Settings, TrackingSettings
+from pipelines.tracking.lineage import params_flat
+from pipelines.tracking.run import stage_run
+from pipelines.tracking.sender import send_leftovers
+from pipelines.tracking.spool import Spool, spool_folder
+from pipelines.tracking.store import connect
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
+
+
+def client(workplace):
+    return connect(workplace.settings, workplace.params.register_.name)
+
+
+def runs(workplace, stage):
+    store = client(workplace)
+    return store.client.search_runs([store.experiment_id], f"tags.stage = '{stage}'")
+
+
+def dead_server() -> Settings:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return Settings(tracking=TrackingSettings(uri=f"http://user:secret@127.0.0.1:{port}", timeout_s=1, retries=0))
+
+
+def test_a_stage_is_a_child_of_one_parent_per_pipeline(workplace, tmp_path):
+    (tmp_path / "note.txt").write_text("look at me")
+    for stage in ("prepare", "train"):
+        with stage_run(stage, workplace.params, workplace.settings, key=f"{stage}-key") as tracker:
+            tracker.metrics(3, {"loss": 0.25})
+            tracker.tags({"data.digest": "abc"})
+            tracker.artifact(tmp_path / "note.txt")
+    (parent,) = runs(workplace, "pipeline")
+    for stage in ("prepare", "train"):
+        (child,) = runs(workplace, stage)
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert child.data.metrics == {"loss": 0.25}
+        assert child.data.tags["data.digest"] == "abc"
+        assert child.data.params["train.steps"] == str(workplace.params.train.steps)
+        assert child.info.status == "FINISHED"
+        assert [file.path for file in client(workplace).client.list_artifacts(child.info.run_id)] == ["note.txt"]
+    assert not list(spool_folder().glob("*.jsonl"))  # all sent
+
+
+def test_a_replayed_step_is_logged_once(workplace):
+    for attempt in range(2):
+        with stage_run("train", workplace.params, workplace.settings, key="k") as tracker:
+            for step in range(4 + attempt):
+                tracker.metrics(step, {"loss": 1.0 / (step + 1)})
+                tracker.metrics(step, {"loss": 1.0 / (step + 1)})
+    (run,) = runs(workplace, "train")
+    history = client(workplace).client.get_metric_history(run.info.run_id, "loss")
+    assert sorted((point.step, point.value) for point in history) == [(k, 1.0 / (k + 1)) for k in range(5)]
+
+
+def test_a_failed_stage_is_marked_as_failed(workplace):
+    with (
+        pytest.raises(RuntimeError, match="on purpose"),
+        stage_run("sample", workplace.params, workplace.settings, key="k"),
+    ):
+        raise RuntimeError("on purpose")
+    (run,) = runs(workplace, "sample")
+    assert run.info.status == "FAILED"
+
+
+def test_numbers_that_are_not_finite_become_tags(workplace):
+    with stage_run("train", workplace.params, workplace.settings, key="k") as tracker:
+        tracker.metrics(7, {"loss": float("inf"), "fine": 1.0})
+    (run,) = runs(workplace, "train")
+    assert run.data.metrics == {"fine": 1.0}
+    assert run.data.tags["not_finite.loss"] == "inf at step 7"
+
+
+def test_a_dead_server_costs_a_line_and_loses_nothing(workplace, capsys):
+    began = time.monotonic()
+    with stage_run("train", workplace.params, dead_server(), key="k") as tracker:
+        tracker.metrics(1, {"loss": 0.5})
+    assert time.monotonic() - began < 30
+    said = capsys.readouterr().err
+    assert "not yet in MLflow" in said
+    assert "secret" not in said
+    with stage_run("sample", workplace.params, workplace.settings, key="other"):
+        pass
+    (run,) = runs(workplace, "train")
+    assert run.data.metrics == {"loss": 0.5}
+    assert not list(spool_folder().glob("*.jsonl"))
+
+
+def test_what_a_killed_stage_left_is_sent_without_its_torn_line(workplace):
+    with stage_run("train", workplace.params, dead_server(), key="k") as tracker:
+        tracker.metrics(1, {"loss": 0.5})
+    (path,) = spool_folder().glob("*.jsonl")
+    with path.open("a") as file:
+        file.write('{"metric": "loss", "st')
+    send_leftovers(workplace.settings)
+    (run,) = runs(workplace, "train")
+    assert run.data.metrics == {"loss": 0.5}
+
+
+def test_a_spool_belongs_to_one_process_at_a_time(workplace):
+    with stage_run("train", workplace.params, dead_server(), key="k") as tracker:
+        tracker.metrics(1, {"loss": 0.5})
+        assert list(Spool.leftovers()) == []  # it is held
+
+
+def test_parameters_are_flat_under_stable_names(workplace):
+    flat = params_flat(workplace.params)
+    assert flat["register.name"] == "ddpm-digits"
+    assert flat["train.microbatch"] == "null"
+    assert flat["process.schedule"] == "log_snr"
+    assert json.dumps(flat) == json.dumps(params_flat(workplace.params))
