@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.build import architecture, build_schedule
 from pipelines.cluster.job import Job
 from pipelines.data.manifest import Manifest, read_manifest
-from pipelines.errors import ParamsError
+from pipelines.errors import ParamsError, TrainingError
 from pipelines.params import Params, load_params
 from pipelines.project import results, state, workspace
 from pipelines.settings import Settings, load_settings
@@ -101,7 +101,7 @@ def trained(job: Job, settings: Settings, tracker: Tracker) -> Finished:
     """The finished run: as it is, or after training it from wherever it is.
 
     Raises:
-        TrainingError: training cannot go on.
+        TrainingError: training cannot go on, or its result is not seen from here.
     """
     from pipelines.cluster.outcome import finished
 
@@ -112,12 +112,15 @@ def trained(job: Job, settings: Settings, tracker: Tracker) -> Finished:
     from pipelines.cluster.trainer import train
     from pipelines.cluster.watch import watching
 
-    print(f"run {job.key}: {steps} steps, checkpoints in {job.run}")
+    print(f"run {job.key}: {steps} steps, checkpoints in {job.run}; starting the workers", flush=True)
     with watching(steps, tracker) as watch:
         train(job, settings, watch.hear)
-    done = finished(job)
-    assert done is not None, f"the workers ended without the final checkpoint of step {steps} in {job.run}"
-    return done
+    if done := finished(job):
+        return done
+    raise TrainingError(
+        f"the workers are done, but {job.run} holds no whole final checkpoint of step {steps}: storage.uri in "
+        "infra/cluster.yaml must be a folder that this machine and all workers see"
+    )
 
 
 def main() -> None:

@@ -52,5 +52,8 @@ def mirror(images: Tensor, flip: Tensor | None) -> Tensor:
 
 
 def seed_dropout(seed: int, step: int, shard: int) -> None:
-    """Seed torch's global generators for the forward pass of one shard: dropout then needs no generator of its own."""
+    """Seed torch's global generators for the forward pass of one shard: dropout then needs no generator of its own.
+
+    On the CPU torch keeps 32 bits of a seed, so two shards of a very long run may share a mask, which does no harm.
+    """
     torch.manual_seed(key(seed, "dropout", step, shard) % 2**63)

@@ -58,7 +58,7 @@ def make_record(job: Job, place: Place) -> Record:
 def make_trainer(job: Job, place: Place, objective: Objective) -> Trainer:
     """The training at step 0; the initial weights depend on the seed alone."""
     params = job.params
-    torch.manual_seed(key(params.seed, "init"))
+    torch.manual_seed(key(params.seed, "init") % 2**63)
     net = UNet(**architecture(params.model, read_manifest(job.prepared))).to(place.device)
     state = TrainingState(
         net, EMA(net, params.train.ema_decay), AdamW(net, params.train.weight_decay), History(place.device)

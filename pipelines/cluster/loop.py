@@ -140,8 +140,8 @@ def _other_platform(kept: Record, platform: Platform) -> tuple[str, ...]:
     if before.kind == platform.kind:
         return ()
     return (
-        f"the run was at torch {before.torch} on {before.device} and goes on at torch {platform.torch} on "
-        f"{platform.device}: its bits are no longer those of an uninterrupted run, and the model's card lists both",
+        f"the run was made with {before} and goes on with {platform}: its bits are no longer those of an "
+        "uninterrupted run, and the model's card lists both",
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from diffusion.models.saved import save_model
 from diffusion.process import NoiseSchedule
+from diffusion.samplers import trailing
 from diffusion.training.history import History
 from diffusion.training.points import BoundPoint, LossPoint, Point
 from pipelines.build import architecture, build_schedule
@@ -145,7 +146,22 @@ def _card(run: Finished) -> dict[str, Any]:
         "reduction": record.reduction,
         "platforms": [asdict(platform) for platform in record.platforms],
         "resumed_from": list(record.resumed_from),
-        "validation": None if run.bound is None else asdict(run.bound),
+        "validation": None if run.bound is None else asdict(run.bound) | _validation_card(run),
+    }
+
+
+def _validation_card(run: Finished) -> dict[str, Any]:
+    """Without these a bound means nothing."""
+    params = run.job.params
+    T, count = params.process.T, params.train.val_times
+    return {
+        "images": min(params.train.val_images, len(open_split(run.job.prepared, "val"))),
+        "times": count,
+        "first_time": trailing(T, count)[-1],
+        "decoder": "discretized_gaussian",
+        "variance": "small",
+        "clip_x0": True,
+        "weights": "ema",
     }
 
 

@@ -21,13 +21,18 @@ class Platform:
     """The first step made there, counted from 0."""
     torch: str
     """Version."""
+    numpy: str
+    """Version: its generators draw the numbers on a CPU."""
     device: str
     """Kind of device."""
 
     @property
-    def kind(self) -> tuple[str, str]:
+    def kind(self) -> tuple[str, str, str]:
         """What must not change for the bits to stay the same."""
-        return self.torch, self.device
+        return self.torch, self.numpy, self.device
+
+    def __str__(self) -> str:
+        return f"torch {self.torch} and numpy {self.numpy} on {self.device}"
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,9 @@ class Record:
 
 def platform_of(device: torch.device) -> Platform:
     """This process's platform: the kind of CPU counts as far as torch chooses its kernels by it."""
+    import numpy
     import torch
 
-    if device.type == "cuda":
-        return Platform(0, torch.__version__, torch.cuda.get_device_name(device))
-    return Platform(0, torch.__version__, f"{device.type} {torch.backends.cpu.get_cpu_capability()}")
+    cuda = device.type == "cuda"
+    kind = torch.cuda.get_device_name(device) if cuda else f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
+    return Platform(0, torch.__version__, numpy.__version__, kind)

@@ -69,8 +69,6 @@ def train_loop(config: dict[str, Any]) -> None:
     met it; else this one raises, so that Ray ends the others, and the workers of the next attempt return at once.
     """
     import ray
-    import ray.train
-    import ray.train.torch
 
     from pipelines.cluster.loop import Loop
     from pipelines.cluster.not_finite import NotFinite
@@ -78,15 +76,24 @@ def train_loop(config: dict[str, Any]) -> None:
     board = config["board"]
     if ray.get(board.failure.remote()):
         return
-    context = ray.train.get_context()
-    place = Place(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     try:
-        Loop(config["job"], place, Teller(board)).run()
+        Loop(config["job"], _place(on_gpu=config["on_gpu"]), Teller(board)).run()
     except NotFinite as error:
         ray.get(board.fail.remote(str(error)))
     except (PipelineError, ValueError) as error:
         ray.get(board.fail.remote(str(error)))
         raise
+
+
+def _place(*, on_gpu: bool) -> Place:
+    """Where this worker stands. On a machine with GPUs a worker that was given none computes on the CPU."""
+    import ray.train
+    import ray.train.torch
+    import torch
+
+    context = ray.train.get_context()
+    device = ray.train.torch.get_device() if on_gpu else torch.device("cpu")
+    return Place(context.get_world_rank(), context.get_world_size(), device)
 
 
 def _fit(job: Job, settings: RaySettings, workers: int, board: Any) -> None:
@@ -100,7 +107,7 @@ def _fit(job: Job, settings: RaySettings, workers: int, board: Any) -> None:
     resources = {"CPU": settings.cpus_per_worker} | ({"GPU": settings.gpus_per_worker} if gpus else {})
     trainer = TorchTrainer(
         train_loop,
-        train_loop_config={"job": job, "board": board},
+        train_loop_config={"job": job, "board": board, "on_gpu": gpus},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker=resources),
         torch_config=TorchConfig(
             backend="nccl" if gpus else "gloo", timeout_s=max(1, round(settings.collective_timeout_s))

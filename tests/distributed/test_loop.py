@@ -179,13 +179,13 @@ def test_no_validation_images(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_record_survives_as_json_and_lists_platforms() -> None:
-    record = Record("key", "data", (1, 8, 8), 20, 4, "strict", (Platform(0, "2.15", "cpu AVX2"),))
+    record = Record("key", "data", (1, 8, 8), 20, 4, "strict", (Platform(0, "2.15", "2.5", "cpu AVX2"),))
     state = json.loads(json.dumps(record.to_state(10, 16, None)))
     assert (state["step"], state["samples_seen"]) == (10, 160)
     assert Record.from_state(state) == record
-    assert record.resumed(6, Platform(0, "2.15", "cpu AVX2")).platforms == record.platforms
-    moved = record.resumed(6, Platform(0, "2.16", "cpu AVX2")).resumed(9, Platform(0, "2.16", "cpu AVX2"))
-    assert moved.platforms == (Platform(0, "2.15", "cpu AVX2"), Platform(6, "2.16", "cpu AVX2"))
+    assert record.resumed(6, Platform(0, "2.15", "2.5", "cpu AVX2")).platforms == record.platforms
+    moved = record.resumed(6, Platform(0, "2.16", "2.5", "cpu AVX2")).resumed(9, Platform(0, "2.16", "2.5", "cpu AVX2"))
+    assert moved.platforms == (Platform(0, "2.15", "2.5", "cpu AVX2"), Platform(6, "2.16", "2.5", "cpu AVX2"))
     assert moved.resumed_from == (6, 9)
     with pytest.raises(CheckpointError, match="lacks what training needs: 'key'"):
         Record.from_state({})
@@ -195,8 +195,8 @@ def test_another_platform_is_told(lab: Any, monkeypatch: pytest.MonkeyPatch, tmp
     job = lab.job(steps=3)
     lab.run(job)
     record = Record.from_state(lab.final(job).state)
-    other = Record(**{**record.__dict__, "platforms": (Platform(0, "3.0", "tpu"),)})
+    other = Record(**{**record.__dict__, "platforms": (Platform(0, "3.0", "9.0", "tpu"),)})
     monkeypatch.setattr(loop_module, "make_record", lambda *args: other)
     events = lab.run(lab.job(steps=4))
-    assert "goes on at torch 3.0 on tpu: its bits are no longer those" in events[0].notes[0]
+    assert "goes on with torch 3.0 and numpy 9.0 on tpu: its bits are no longer those" in events[0].notes[0]
     assert [p["device"] for p in lab.final(lab.job(steps=4)).state["platforms"]] == [record.platforms[0].device, "tpu"]

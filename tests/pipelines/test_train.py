@@ -224,6 +224,12 @@ def test_a_loss_that_is_not_finite_leaves_no_model(project: Project, monkeypatch
     assert not project.results("train").exists()
 
 
+def test_a_result_that_is_not_seen_from_here(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "train", lambda *args: None)
+    with pytest.raises(TrainingError, match="holds no whole final checkpoint of step 6: storage.uri"):
+        stage.main()
+
+
 def test_a_run_that_another_process_works_on(project: Project) -> None:
     job = stage.make_job(project.params, project.settings, project.prepared)
     with run_lock(job.run), pytest.raises(RunLocked):

@@ -161,7 +161,7 @@ class TestRefusedToSave:
         def full_disk(*_: object) -> None:
             raise OSError("no space left on device")
 
-        monkeypatch.setattr("diffusion.models.saved.save_file", full_disk)
+        monkeypatch.setattr("diffusion.models.saved.save", full_disk)
         with pytest.raises(OSError, match="no space"):
             save_model(folder, **model)
         with pytest.raises(ValueError, match=r"model\.json is missing"):
