@@ -34,7 +34,7 @@ PARAMS: dict[str, Any] = {
         "val_images": 9,
         "val_times": 3,
     },
-    "sample": {"count": 4},
+    "sample": {"count": 80},
     "register": {"name": "test"},
 }
 
