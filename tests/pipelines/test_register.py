@@ -11,7 +11,6 @@ from pipelines.settings import Settings, TrackingSettings
 from pipelines.tracking.gate import Decision, decide, differing_fields
 from pipelines.tracking.registry import Version, champion, versions
 from pipelines.tracking.store import connect
-from tests.pipelines.tracking.conftest import workplace  # noqa: F401
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -25,7 +24,7 @@ def receipt(place):
     return (place.folder / "results/register/receipt.json").read_bytes()
 
 
-def test_versions_gate_and_comparison(workplace, capsys):  # noqa: F811
+def test_versions_gate_and_comparison(workplace, capsys):
     digest = workplace.model(seed=1, total=2.0)
     register.main()
     first = receipt(workplace)
@@ -70,7 +69,7 @@ def test_versions_gate_and_comparison(workplace, capsys):  # noqa: F811
     assert "version 1" in printed
 
 
-def test_an_evaluation_of_another_model_is_not_registered(workplace):  # noqa: F811
+def test_an_evaluation_of_another_model_is_not_registered(workplace):
     workplace.model(seed=1)
     path = workplace.folder / "results/evaluate/metrics.json"
     content = json.loads(path.read_text())
@@ -80,17 +79,17 @@ def test_an_evaluation_of_another_model_is_not_registered(workplace):  # noqa: F
         register.read_results()
 
 
-def test_missing_results_name_the_remedy(workplace):  # noqa: F811
+def test_missing_results_name_the_remedy(workplace):
     with pytest.raises(TrackingError, match="dvc repro"):
         register.read_results()
 
 
-def test_an_empty_registry_says_so(workplace):  # noqa: F811
+def test_an_empty_registry_says_so(workplace):
     with pytest.raises(TrackingError, match="no versions of nothing-here"):
         compare.read("nothing-here")
 
 
-def test_a_server_that_is_away_leaves_no_receipt(workplace, monkeypatch):  # noqa: F811
+def test_a_server_that_is_away_leaves_no_receipt(workplace, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         uri = f"http://user:secret@127.0.0.1:{free.getsockname()[1]}"
