@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.build import architecture, build_schedule
 from pipelines.cluster.job import Job
-from pipelines.data.manifest import Manifest, read_manifest
+from pipelines.data.manifest import Manifest, verify
 from pipelines.errors import ParamsError, TrainingError
 from pipelines.params import Params, load_params
 from pipelines.project import results, state, workspace
@@ -53,12 +53,12 @@ def make_job(params: Params, settings: Settings, prepared: Path) -> Job:
     """The run that these parameters and images name.
 
     Raises:
-        DataError: there are no prepared images.
+        DataError: there are no prepared images, or they are damaged.
         ParamsError: the parameters do not fit them.
     """
     from pipelines.runs.key import run_key
 
-    manifest = read_manifest(prepared)
+    manifest = verify(prepared)
     check(params, manifest)
     key = run_key(params_of_a_run(params), manifest.digest, code_of_a_step())
     return Job(

@@ -88,15 +88,14 @@ class TreeSum:
             return
         half = size // 2
         left, right = self._shares.owner(first), self._shares.owner(first + half)
-        other = at + 1 if self._rank == left else at  # who does not keep the left child has its buffer free
         self._node(first, half, at, leaf)
-        self._node(first + half, half, other, leaf)
+        self._node(first + half, half, at + 1, leaf)
         if self._rank == left:
             if left != right:
-                dist.recv(self._buffers[other], src=right)
-            self._buffers[at].add_(self._buffers[other])
+                dist.recv(self._buffers[at + 1], src=right)
+            self._buffers[at].add_(self._buffers[at + 1])
         elif self._rank == right:
-            dist.send(self._buffers[other], dst=left)
+            dist.send(self._buffers[at + 1], dst=left)
 
     def _exchange(self, partner: int) -> None:
         """Add the partner's node to ours, while it adds ours to its own."""

@@ -52,7 +52,8 @@ def test_dropout_is_a_function_of_seed_step_and_shard() -> None:
         return torch.nn.functional.dropout(torch.ones(1000))
 
     assert torch.equal(mask(0, 1, 2), mask(0, 1, 2))
-    assert not torch.equal(mask(0, 1, 2), mask(0, 2, 1))
+    for other in [(1, 1, 2), (0, 2, 2), (0, 1, 3), (0, 2, 1)]:
+        assert not torch.equal(mask(0, 1, 2), mask(*other))
 
 
 def test_neighbouring_shards_in_one_minibatch(minibatches: Minibatches) -> None:

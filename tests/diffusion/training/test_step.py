@@ -61,6 +61,23 @@ def test_training_lowers_the_loss(new_trainer: NewTrainer) -> None:
     assert trainer.health.first_bad_step() is None
 
 
+def test_the_first_step_is_number_0_for_rate_and_average(new_trainer: NewTrainer) -> None:
+    """Of warm-up over 3 steps the first has a third of 1e-2, and AdamW's first update is at most the rate per weight.
+
+    The average keeps d = (1 + 0) / (10 + 0) of the untrained weights.
+    """
+    trainer = new_trainer()
+    before = {name: tensor.clone() for name, tensor in trainer.state.net.state_dict().items()}
+    trainer.step()
+    after = trainer.state.net.state_dict()
+    decayed = 1 - 1e-2 / 3 * 0.01
+    largest = max(float((after[name] - before[name] * decayed).abs().max()) for name in before)
+    assert largest == pytest.approx(1e-2 / 3, rel=1e-3)
+    for name, average in trainer.state.ema.tensors.items():
+        torch.testing.assert_close(average, 0.1 * before[name] + 0.9 * after[name])
+    assert trainer.state.step == 1
+
+
 class BadAt:
     """A loss that is not finite for one image at one step."""
 
