@@ -14,16 +14,11 @@ import pytest
 import torch
 
 from diffusion.models.saved import load_model
-from diffusion.process import NoiseSchedule
-from diffusion.training.points import BoundPoint, LossPoint
 from pipelines import train as stage
-from pipelines.build import architecture, build_schedule
 from pipelines.cluster import trainer
-from pipelines.cluster.events import Advanced, Measured, Started
 from pipelines.cluster.job import Job, Place
 from pipelines.cluster.loop import Loop
 from pipelines.cluster.not_finite import NotFinite
-from pipelines.cluster.watch import start_lines, watching
 from pipelines.data.manifest import Manifest, read_manifest
 from pipelines.errors import DataError, ParamsError, RunLocked, TrainingError
 from pipelines.params import Params
@@ -299,83 +294,6 @@ def test_the_key_holds_the_data_and_the_code(prepared: Path, tmp_path: Path, mon
     assert keys[0] != keys[2]
 
 
-def test_the_code_of_a_step_exists() -> None:
-    assert all(path.exists() for path in stage.code_of_a_step())
-
-
 def test_fewer_images_than_a_batch(prepared: Path) -> None:
     with pytest.raises(ParamsError, match=r"training images, fewer than one batch: train\.batch_size is 2048"):
         key(prepared, train={"batch_size": 2048})
-
-
-def test_networks_that_do_not_fit(manifest: Manifest) -> None:
-    with pytest.raises(ParamsError, match=r"params\.yaml: model: image_size 8 cannot be halved 4 times"):
-        architecture(params(model={"channel_multipliers": [1, 2, 2, 2, 2]}).model, manifest)
-    with pytest.raises(ParamsError, match="attention_resolutions"):
-        architecture(params(model={"attention_resolutions": [16]}).model, manifest)
-    with pytest.raises(ParamsError, match="no labels"):
-        architecture(params(model={"class_conditional": True}).model, manifest.model_copy(update={"classes": ()}))
-    with pytest.raises(ParamsError, match=r"8x16.*squares"):
-        architecture(params().model, manifest.model_copy(update={"shape": (1, 8, 16)}))
-
-
-def test_the_architecture_of_labelled_images(manifest: Manifest) -> None:
-    built = architecture(params(model={"class_conditional": True, "dropout": 0.1}).model, manifest)
-    assert (built["image_size"], built["in_channels"], built["classes"], built["dropout"]) == (8, 1, 10, 0.1)
-    assert architecture(params().model, manifest)["classes"] is None
-
-
-@pytest.mark.parametrize(
-    ("process", "wanted"),
-    [
-        ({"schedule": "linear", "T": 50, "beta_T": 0.1}, NoiseSchedule.linear(50, beta_T=0.1)),
-        ({"schedule": "linear", "T": 50, "rescale": False}, NoiseSchedule.linear(50, rescale=False)),
-        ({"schedule": "cosine", "T": 50}, NoiseSchedule.cosine(50)),
-        ({"schedule": "log_snr", "T": 50, "log_snr_max": 3.0}, NoiseSchedule.log_snr_linear(50, log_snr_max=3.0)),
-    ],
-)
-def test_schedules(process: dict[str, Any], wanted: NoiseSchedule) -> None:
-    schedule = build_schedule(params(process=process).process)
-    assert torch.equal(schedule.log_alpha_bar, wanted.log_alpha_bar)
-
-
-def test_a_schedule_that_cannot_be(prepared: Path) -> None:
-    with pytest.raises(ParamsError, match=r"params\.yaml: process: T must be at least 2"):
-        build_schedule(params(process={"T": 20}).process.model_copy(update={"T": 1}))
-
-
-def started(step: int, **more: Any) -> Started:
-    return Started(**{"step": step, "workers": 2, "device": "cpu", "skipped": (), "notes": (), "points": ()} | more)
-
-
-def test_what_a_person_is_told_at_the_start() -> None:
-    assert start_lines(started(0), again=False) == ["training from the start on 2 workers (cpu)"]
-    lines = start_lines(started(5, workers=1, skipped=("step-6: torn",), notes=("moved",)), again=False)
-    assert lines == [
-        "resumed from the checkpoint of step 5 on 1 worker (cpu)",
-        "skipped a damaged checkpoint: step-6: torn",
-        "moved",
-    ]
-    assert start_lines(started(5), again=True) == ["workers were lost; 2 workers (cpu) go on from step 5"]
-
-
-def test_the_watch_passes_the_curves_on(capsys: pytest.CaptureFixture[str]) -> None:
-    tracked = Tracked()
-    loss, bound = LossPoint(2, 0.5, 3.0, 0.1), BoundPoint(4, 0.01, 2.0, 0.5, 2.51)
-    with watching(10, tracked) as watch:
-        watch.hear(started(2, points=(loss,)))
-        watch.hear(Advanced(3))
-        watch.hear(Measured(bound))
-    assert tracked.numbers == {
-        ("loss", 2): 0.5,
-        ("gradient_norm", 2): 3.0,
-        ("learning_rate", 2): 0.1,
-        ("val_L_T", 4): 0.01,
-        ("val_L_t_sum", 4): 2.0,
-        ("val_L_0", 4): 0.5,
-        ("val_bits_per_dim", 4): 2.51,
-    }
-    shown = capsys.readouterr().err
-    assert "resumed from the checkpoint of step 2" in shown
-    assert "training  4/10 steps" in shown
-    assert "bits per dim 2.51" in shown

@@ -122,4 +122,5 @@ def test_a_gradient_that_overflows_is_not_finite_either() -> None:
     assert health.first_bad_step() is None
     assert health.observe(1, torch.tensor(1.0), torch.tensor(float("inf"))) == 1.0
     assert health.observe(2, torch.tensor(1.0), torch.tensor(1.0)) == 1.0
+    assert health.observe(3, torch.tensor(torch.nan), torch.tensor(1.0)) == 1.0
     assert health.first_bad_step() == 1
