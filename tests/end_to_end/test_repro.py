@@ -94,8 +94,8 @@ def test_an_edited_comment_trains_nothing_anew(tiny, first):
     source.write_text(source.read_text() + "\n# an edited comment\n")
     digest = tiny.json("results/train/model.json")["digests"]
     output = tiny.run("dvc", "repro")
-    assert "train" in output.stages  # DVC sees another file; the stage finds its finished run
-    assert "sample" not in output.stages
+    assert output.stages == ["train"]  # DVC sees another file; the stage finds its finished run
+    assert "nothing to train" in output.text
     assert tiny.json("results/train/model.json")["digests"] == digest
 
 
