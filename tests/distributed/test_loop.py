@@ -94,10 +94,13 @@ def test_fewer_steps_than_the_run_has_reached(lab: Any, steps: int, start: int) 
     assert lab.final(lab.job("long")).step == 10
 
 
-def test_checkpoints_that_are_kept(lab: Any) -> None:
-    job = lab.job()
+@pytest.mark.parametrize(
+    ("steps", "kept"), [(10, ["step-00000009", "step-00000010-final"]), (9, ["step-00000006", "step-00000009-final"])]
+)
+def test_checkpoints_that_are_kept(lab: Any, steps: int, kept: list[str]) -> None:
+    job = lab.job(steps=steps)
     lab.run(job)
-    assert folders(job) == ["step-00000009", "step-00000010-final"]
+    assert folders(job) == kept
 
 
 def test_a_damaged_checkpoint_is_skipped_with_its_reason(lab: Any) -> None:
@@ -125,9 +128,9 @@ def test_microbatches_dropout_and_flips_off_and_fast(lab: Any) -> None:
     assert lab.digest(lab.job("a", **changes)) == lab.digest(lab.job("b", **changes))
 
 
-@pytest.mark.parametrize("log_every", [1, 4])
+@pytest.mark.parametrize("log_every", [1, 4, 100])
 def test_a_loss_that_is_not_finite(lab: Any, monkeypatch: pytest.MonkeyPatch, log_every: int) -> None:
-    """A learning rate far too high overflows by itself."""
+    """Found when logging, and before a checkpoint that is due earlier."""
     job = lab.job(learning_rate=1.0, clip_norm=None, warmup_steps=0, steps=400, log_every=log_every)
     real = loop_module.make_objective
 
