@@ -174,11 +174,12 @@ def _closed_port() -> int:
         ("http://127.0.0.1:8265", "where a cluster takes jobs"),
         ("head", "must be HOST:6379"),
         ("head:port", "must be HOST:6379"),
-        (f"127.0.0.1:{_closed_port()}", "does not answer: .*refused"),
-        (f"ray://127.0.0.1:{_closed_port()}", "does not answer: .*refused"),
+        ("127.0.0.1:{port}", "does not answer: .*refused"),
+        ("ray://127.0.0.1:{port}", "does not answer: .*refused"),
     ],
 )
 def test_an_address_without_a_cluster_is_refused_at_once(address: str, message: str) -> None:
+    address = address.format(port=_closed_port())  # closed now: at collection it would be minutes ago
     with (
         pytest.raises(TrainingError, match=message),
         ray_session(Settings(ray=RaySettings(address=address))),
