@@ -21,7 +21,7 @@ def test_killed_half_way_ends_with_the_same_weights(tmp_path):
     process = killed.start("dvc", "repro", "train")
     wait_for_checkpoint(killed, process, at_least=40)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert not (killed.folder / "results/train").exists()
 
     output = killed.run("dvc", "repro", "train")
