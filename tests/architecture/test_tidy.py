@@ -53,7 +53,7 @@ def test_no_file_names_a_machine_or_a_registry(project, pattern):
     [
         "path = '/home/ada/data'",
         "open('/root/.cache')",
-        "cd /work/main",
+        "cd /work/project",
         "/Users/ada",
         r"C:\Users\ada",
         "data: /mnt/disk1",
