@@ -73,15 +73,21 @@ def test_a_session_within_a_session_uses_it(ray: ModuleType) -> None:
 
 
 def test_results_come_in_order_although_tasks_end_in_another(ray: ModuleType, tmp_path: Path) -> None:
-    def first_waits_for_second(item: int) -> int:
-        if item == 1:
-            (tmp_path / "second").touch()
-        while item == 0 and not (tmp_path / "second").exists():
+    seen = tmp_path / "the end of task 1 was seen"
+
+    def task(item: int) -> int:
+        while item == 0 and not seen.exists():
             time.sleep(0.01)
         return item * item
 
     done: list[int] = []
-    results = list(ray_map(TWO, first_waits_for_second, range(6), done.append))
+
+    def on_done(index: int) -> None:
+        done.append(index)
+        if index == 1:
+            seen.touch()
+
+    results = list(ray_map(TWO, task, range(6), on_done))
     assert results == [(i, i * i) for i in range(6)]
     assert sorted(done) == list(range(6))
     assert done.index(1) < done.index(0)
