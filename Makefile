@@ -20,7 +20,7 @@ setup: .venv/.ready  ## make .venv from requirements.lock (the other targets do 
 	  test -x .venv/bin/python || "$$python" -m venv .venv
 	@echo "installing the locked environment into .venv (about 6 GB, mostly torch)"
 	@.venv/bin/python -m pip install -q --disable-pip-version-check "uv==$(UV)"
-	@.venv/bin/uv pip install -q --python .venv/bin/python --require-hashes -r requirements.lock
+	@.venv/bin/uv pip install -q --python .venv/bin/python --compile-bytecode --require-hashes -r requirements.lock
 	@.venv/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -136,6 +136,7 @@ def _ray_train_environment(settings: RaySettings) -> Iterator[None]:
         "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(settings.collective_timeout_s),
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(settings.start_timeout_s / tries),  # of one try
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": str(int(settings.address is not None)),  # nobody takes this machine away
     }
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
