@@ -16,7 +16,7 @@ from diffusion.process.posterior import q_posterior
 from diffusion.process.reverse import Variance, check_prediction, first_non_finite, p_reverse, predict_x_0
 from diffusion.process.schedule import NoiseSchedule, at
 
-Model = Callable[[Tensor, Tensor], Tensor]
+Model = Callable[..., Tensor]
 Noise = Callable[[int, torch.Size], Tensor]
 
 
@@ -55,17 +55,20 @@ def bound(
     variance: Variance | str = Variance.SMALL,
     clip_x0: bool = True,
     times: Sequence[int] | None = None,
+    y: Tensor | None = None,
     chunk: int = 128,
 ) -> BoundTerms:
     """The bound with every time visited once and every KL in closed form.
 
     Args:
-        model: (x_t, t) -> eps_hat, all (n, C, H, W), t a LongTensor (n,) of times of the full process. In eval mode.
+        model: (x_t, t) -> eps_hat, all (n, C, H, W) in x_0's dtype, t a LongTensor (n,) of times of the full process;
+            with `y` it is called as (x_t, t, y=..). In eval mode. All else is computed in float64.
         x_0: (N, C, H, W) in [-1, 1].
         noise: (t, shape of x_0) -> the eps that makes x_t; asked once per time.
         decoder: p(x_0 | x_1).
         clip_x0: clip the predicted image to [-1, 1]. With and without are two different numbers.
         times: measure the process respaced to these (decreasing) times instead of all of T..1.
+        y: (N,) labels of the images, for a model that is told them.
         chunk: rows (image, time) per call of the model; memory depends on it and on N, not on T.
 
     Returns:
@@ -84,7 +87,7 @@ def bound(
         i = torch.tensor(indices, device=x_0.device).repeat_interleave(len(x_0))
         image = torch.arange(len(x_0), device=x_0.device).repeat(len(indices))
         terms = [
-            _terms(model, chain, x_0, image_k, i_k, eps_k, decoder=decoder, variance=variance, clip_x0=clip_x0)
+            _terms(model, chain, x_0, y, image_k, i_k, eps_k, decoder=decoder, variance=variance, clip_x0=clip_x0)
             for image_k, i_k, eps_k in zip(*(torch.split(whole, chunk) for whole in (image, i, eps)), strict=True)
         ]
         nats[:, [index - 1 for index in indices]] = torch.cat(terms).view(len(indices), len(x_0)).T
@@ -110,6 +113,7 @@ def _terms(
     model: Model,
     chain: NoiseSchedule,
     images: Tensor,
+    labels: Tensor | None,
     image: Tensor,
     i: Tensor,
     eps: Tensor,
@@ -119,17 +123,19 @@ def _terms(
     clip_x0: bool,
 ) -> Tensor:
     """L_{t-1} (or L_0 where i = 1) in nats for rows (image, i), (n,) float64. All of i is 1, or none."""
-    x_0 = images[image]
-    x_t = q_sample(chain, x_0, i, eps)
+    x_0 = images[image].double()
+    x_t = q_sample(chain, x_0, i, eps.double())
     t = chain.time[i]
-    eps_hat = check_prediction(model(x_t, t), x_t)
+    told = {} if labels is None else {"y": labels.to(x_t.device)[image]}
+    eps_hat = check_prediction(model(x_t.to(images.dtype), t, **told), x_t).double()
     if (row := first_non_finite(eps_hat)) is not None:
         raise ValueError(f"the model's prediction is not finite for image {int(image[row])} at t = {int(t[row])}")
     x_0_hat = predict_x_0(chain, x_t, i, eps_hat, clip=clip_x0)
     p = p_reverse(chain, x_t, i, x_0_hat, variance)
     if int(i[0]) == 1:
-        first = FirstStep(x_t, at(chain.alpha_bar, i, x_t.double()), p.mean, p.variance)
+        signal, noise = at(chain.alpha_bar, i, x_t), at(chain.one_minus_alpha_bar, i, x_t)
+        first = FirstStep(x_t, signal, noise, p.mean, p.variance)
         elementwise = -decoder.log_likelihood(x_0, first)
     else:
         elementwise = gaussian_kl(*q_posterior(chain, x_0, x_t, i), *p)
-    return elementwise.flatten(1).double().sum(dim=1)
+    return elementwise.flatten(1).sum(dim=1)

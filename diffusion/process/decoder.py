@@ -24,6 +24,8 @@ class FirstStep:
     """The chain's first latent, (N, C, H, W)."""
     alpha_bar_1: Tensor
     """Its alpha_bar, (N, 1, 1, 1) float64."""
+    one_minus_alpha_bar_1: Tensor
+    """The variance of its noise, (N, 1, 1, 1) float64; given apart, since the difference would lose digits."""
     mean: Tensor
     """mu_theta(x_1, 1), (N, C, H, W)."""
     variance: Tensor
@@ -68,7 +70,7 @@ class NormalizedLevels:
     def log_likelihood(self, x_0: Tensor, first: FirstStep) -> Tensor:
         x_0 = on_levels(x_0, self.levels)
         x_1, signal = first.x_1.double(), first.alpha_bar_1.double().sqrt()
-        precision = 1 / (1 - first.alpha_bar_1.double())
+        precision = 1 / first.one_minus_alpha_bar_1.double()
 
         def log_q(level: Tensor | float) -> Tensor:
             return -0.5 * precision * (x_1 - signal * level) ** 2

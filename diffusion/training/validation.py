@@ -69,12 +69,11 @@ class Validation:
         def noise(t: int, shape: torch.Size) -> Tensor:
             return normal_per_image(self.seed, "validation", ids, t, shape[1:])
 
-        def model(x_t: Tensor, t: Tensor) -> Tensor:
-            labels = {} if y is None else {"y": y.repeat(len(x_t) // len(y))}
+        def model(x_t: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
             eps_hat: Tensor = functional_call(net, dict(weights), (x_t, t), labels)
             return eps_hat
 
-        return bound(model, self.schedule, x_0, noise=noise, times=self.times, decoder=self.decoder)
+        return bound(model, self.schedule, x_0, noise=noise, times=self.times, decoder=self.decoder, y=y)
 
 
 @contextmanager

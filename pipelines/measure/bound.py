@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from diffusion.evaluation import BitsPerDim
 from diffusion.models.saved import SavedModel
@@ -71,7 +69,7 @@ def measure_bound(measuring: Measuring, images: DataImages) -> BitsPerDim:
     try:
         with torch.inference_mode():
             terms = bound(
-                _with_labels(saved, images.labels),
+                saved.net,
                 saved.schedule,
                 x_0,
                 noise=lambda t, shape: normal_per_image(measuring.seed, "bound", images.ids, t, shape[1:]),
@@ -79,6 +77,7 @@ def measure_bound(measuring: Measuring, images: DataImages) -> BitsPerDim:
                 variance=how.variance,
                 clip_x0=how.clip_x0,
                 times=times_of(how, saved.schedule.T),
+                y=_labels(saved, images),
                 chunk=how.batch_size,
             )
     except ValueError as error:
@@ -108,19 +107,10 @@ def _read(split: ImageSplit, part: range) -> DataImages:
     return DataImages(split.read(np.array(part)), split.ids[part.start : part.stop], labels)
 
 
-def _with_labels(saved: SavedModel, labels: NDArray[np.int64] | None) -> Callable[[Tensor, Tensor], Tensor]:
-    """The network, told the label of each row.
-
-    A task has no more images than a call has rows, so `bound` asks for whole copies of its batch, one per time.
-    """
+def _labels(saved: SavedModel, images: DataImages) -> torch.Tensor | None:
+    """What a network that is conditional on classes is told."""
     if not saved.classes:
-        return saved.net
-    if labels is None:
+        return None
+    if images.labels is None:
         raise ValueError("the model wants labels, and these images have none")
-    y = torch.from_numpy(labels.copy())
-
-    def labelled(x_t: Tensor, t: Tensor) -> Tensor:
-        eps_hat: Tensor = saved.net(x_t, t, y=y.repeat(len(x_t) // len(y)).to(x_t.device))
-        return eps_hat
-
-    return labelled
+    return torch.from_numpy(images.labels.copy())

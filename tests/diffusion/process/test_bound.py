@@ -132,6 +132,37 @@ def test_chunks_change_nothing(any_schedule, chunk, times, rng):
     torch.testing.assert_close(terms.L_t, whole.L_t, rtol=1e-12, atol=1e-15)
 
 
+def test_images_in_float32_lose_no_digits(any_schedule, rng):
+    """Only what the network sees is rounded: at small t the terms divide tiny differences by tiny variances."""
+    s, x_0 = any_schedule, to_unit(torch.randint(0, 17, (4, 1, 2, 2), generator=rng), 17)
+    eps = {t: torch.randn(4, 1, 2, 2, generator=rng) for t in range(1, 51)}
+
+    def model(x_t, t):  # exact in float32, however its input is rounded
+        return torch.ones_like(x_t)
+
+    one, other = (
+        bound(model, s, x, noise=lambda t, _: eps[t], decoder=GaussianDensity(), clip_x0=False)
+        for x in (x_0, x_0.double())
+    )
+    torch.testing.assert_close(one.L_t, other.L_t, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(one.total, other.total, rtol=1e-6, atol=0)
+
+
+def test_each_row_is_told_its_images_label(any_schedule):
+    seen = []
+
+    def model(x_t, t, y):
+        seen.extend(zip(t.tolist(), y.tolist(), strict=True))
+        return x_t
+
+    x_0, y = torch.zeros(3, 1, 1, 1), torch.tensor([4, 5, 6])
+    bound(
+        model, any_schedule, x_0, noise=lambda t, sh: torch.zeros(sh), times=[9, 3], y=y, chunk=2,
+        decoder=GaussianDensity(),
+    )  # fmt: skip
+    assert sorted(seen) == [(t, label) for t in (3, 9) for label in (4, 5, 6)]
+
+
 def test_the_network_sees_the_original_times(any_schedule):
     seen = []
 

@@ -10,7 +10,7 @@ from diffusion.process import DiscretizedGaussian, FirstStep, GaussianDensity, N
 
 def first(x_1: float, mean: float, variance: float, n: int, alpha_bar: float = 0.9) -> FirstStep:
     full = torch.ones(n, 1, 1, 1, dtype=torch.float64)
-    return FirstStep(x_1 * full, alpha_bar * full, mean * full, variance * full)
+    return FirstStep(x_1 * full, alpha_bar * full, (1 - alpha_bar) * full, mean * full, variance * full)
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])

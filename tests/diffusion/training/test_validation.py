@@ -85,3 +85,19 @@ def test_labels(validation: Validation) -> None:
     point = replace(validation, y=y)(net, net.state_dict(), 1)
     other = replace(validation, y=(y + 1) % 3)(net, net.state_dict(), 1)
     assert point != other
+
+
+def test_labels_of_more_images_than_a_call_takes_rows(validation: Validation) -> None:
+    """300 images in one shard: the network is called with 128 rows at a time, of which each has its own label."""
+    torch.manual_seed(0)
+    x_0, y = validation.x_0[:1].repeat(300, 1, 1, 1), torch.arange(300)
+    many = replace(validation, x_0=x_0, ids=["same"] * 300, y=y, shares=Shares(1))
+    seen = []
+
+    class Noting(torch.nn.Module):
+        def forward(self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            seen.extend(zip(t.tolist(), y.tolist(), strict=True))
+            return x
+
+    many(Noting(), {}, 1)
+    assert sorted(seen) == [(t, label) for t in (5, 10, 20) for label in range(300)]
