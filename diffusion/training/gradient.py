@@ -16,17 +16,22 @@ class FlatGradient:
     flat: Tensor
     """(P + 1,) float32: the gradients of the P parameters in order, then the loss."""
     views: list[Tensor]
-    """Views into `flat`, one per parameter, in its shape."""
+    """Views into `flat`, one per parameter, in its shape and its order in memory."""
 
     @classmethod
     def like(cls, parameters: Sequence[Tensor]) -> FlatGradient:
-        """A zero gradient on the device of `parameters`, which must be float32."""
+        """A zero gradient on the device of `parameters`, which must be float32 and dense.
+
+        The fused optimiser walks through memory, so each part lies there as its parameter does.
+        """
         if wrong := {p.dtype for p in parameters} - {torch.float32}:
             raise ValueError(f"parameters must be float32, got {', '.join(map(str, wrong))}")
+        if not all(map(_dense, parameters)):
+            raise ValueError("parameters must be contiguous or channels-last, got a view that repeats or skips memory")
         sizes = [p.numel() for p in parameters]
         flat = torch.zeros(sum(sizes) + 1, device=parameters[0].device)
         parts = torch.split(flat, [*sizes, 1])[:-1]
-        return cls(flat, [part.view(p.shape) for part, p in zip(parts, parameters, strict=True)])
+        return cls(flat, [part.as_strided(p.shape, p.stride()) for part, p in zip(parts, parameters, strict=True)])
 
     @property
     def gradient(self) -> Tensor:
@@ -52,3 +57,9 @@ class FlatGradient:
         """Add them."""
         torch._foreach_add_(self.views, list(gradients))
         self.loss.add_(loss)
+
+
+def _dense(parameter: Tensor) -> bool:
+    """Whether the last element lies just as far from the first as there are others."""
+    farthest = sum((n - 1) * step for n, step in zip(parameter.shape, parameter.stride(), strict=True))
+    return farthest == parameter.numel() - 1

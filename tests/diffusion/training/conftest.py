@@ -78,8 +78,12 @@ def objective(minibatches: Minibatches) -> Objective:
 def new_trainer(objective: Objective) -> Callable[..., Trainer]:
     """Makes a trainer at step 0, always with the same initial weights."""
 
-    def make(mode: str = "strict", objective: Objective = objective) -> Trainer:
-        net = small_net()
+    def make(
+        mode: str = "strict",
+        objective: Objective = objective,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> Trainer:
+        net = small_net().to(memory_format=memory_format)
         state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), History())
         rule = UpdateRule(LearningRate(1e-2, warmup_steps=3), clip_norm=0.5)
         return Trainer(state, reduction(mode, net, objective, Shares(V)), rule)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from diffusion.models import UNet
+from diffusion.training.gradient import FlatGradient
 from diffusion.training.health import Health, diagnose
 from diffusion.training.minibatch import Minibatch
 from diffusion.training.objective import Objective
@@ -124,3 +125,22 @@ def test_a_gradient_that_overflows_is_not_finite_either() -> None:
     assert health.observe(2, torch.tensor(1.0), torch.tensor(1.0)) == 1.0
     assert health.observe(3, torch.tensor(torch.nan), torch.tensor(1.0)) == 1.0
     assert health.first_bad_step() == 1
+
+
+@pytest.mark.parametrize("mode", ["strict", "fast"])
+def test_channels_last_weights_learn_the_same(new_trainer: NewTrainer, mode: str) -> None:
+    """The fused optimiser walks through memory: a gradient in another order would update other weights."""
+    plain, turned = new_trainer(mode=mode), new_trainer(mode=mode, memory_format=torch.channels_last)
+    assert not turned.state.net.tail.weight.is_contiguous()
+    plain.state.net.eval()  # dropout would draw its mask in another order
+    turned.state.net.eval()
+    for _ in range(3):
+        plain.step()
+        turned.step()
+    for name, weight in plain.state.net.state_dict().items():
+        torch.testing.assert_close(turned.state.net.state_dict()[name], weight, rtol=1e-3, atol=1e-5)
+
+
+def test_weights_that_share_memory_are_refused() -> None:
+    with pytest.raises(ValueError, match="contiguous or channels-last"):
+        FlatGradient.like([torch.zeros(1).expand(4)])
