@@ -37,10 +37,10 @@ class BitsPerDim:
     """(N,): the sum of L_t over its times."""
     L_0: Float64s
     """(N,)."""
-    t: NDArray[np.int64]
-    """(S - 1,), increasing: the times that have an L_t."""
+    times: NDArray[np.int64]
+    """(S,), increasing: the times that were visited."""
     L_t: Spread
-    """Over the N images, one quantity for each of those times."""
+    """Over the N images, one quantity for each time in `t`."""
 
     @classmethod
     def of(cls, terms: BoundTerms) -> BitsPerDim:
@@ -50,7 +50,7 @@ class BitsPerDim:
             L_T=terms.L_T.cpu().double().numpy(),
             L_t_sum=L_t.sum(axis=1),
             L_0=terms.L_0.cpu().double().numpy(),
-            t=terms.times[1:].cpu().numpy(),
+            times=terms.times.cpu().numpy(),
             L_t=Spread.of(L_t),
         )
 
@@ -63,15 +63,20 @@ class BitsPerDim:
         """
         if not parts:
             raise ValueError("the bound needs at least one image")
-        if any(not np.array_equal(part.t, parts[0].t) for part in parts):
+        if any(not np.array_equal(part.times, parts[0].times) for part in parts):
             raise ValueError("all chunks must be measured at the same times")
         return cls(
             L_T=np.concatenate([part.L_T for part in parts]),
             L_t_sum=np.concatenate([part.L_t_sum for part in parts]),
             L_0=np.concatenate([part.L_0 for part in parts]),
-            t=parts[0].t,
+            times=parts[0].times,
             L_t=Spread.pooled(part.L_t for part in parts),
         )
+
+    @property
+    def t(self) -> NDArray[np.int64]:
+        """(S - 1,), increasing: the times that have an L_t, all but the first."""
+        return self.times[1:]
 
     @property
     def total(self) -> Float64s:

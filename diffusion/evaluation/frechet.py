@@ -32,7 +32,7 @@ def frechet_distance(mean_1: ArrayLike, covariance_1: ArrayLike, mean_2: ArrayLi
     m_2, S_2 = _checked(mean_2, covariance_2)
     if m_1.shape != m_2.shape:
         raise ValueError(f"both Gaussians must have the same features, got {len(m_1)} and {len(m_2)}")
-    L = _factor(S_1)
+    L, _ = _factor(S_1), _factor(S_2)  # the second only to refuse what is no covariance
     eigenvalues = np.linalg.eigvalsh(L.T @ S_2 @ L)
     root_trace = np.sqrt(eigenvalues.clip(min=0)).sum()
     distance = ((m_1 - m_2) ** 2).sum() + np.trace(S_1) + np.trace(S_2) - 2 * root_trace

@@ -41,8 +41,14 @@ class Moments:
 
     @classmethod
     def pooled(cls, parts: Iterable[Moments]) -> Moments:
-        """Of all vectors together: the same as `of` on the concatenated features, up to rounding."""
-        return reduce(cls._merged, parts)
+        """Of all vectors together: the same as `of` on the concatenated features, up to rounding.
+
+        Raises:
+            ValueError: no parts.
+        """
+        if not (listed := list(parts)):
+            raise ValueError("moments need at least one chunk of features, got none")
+        return reduce(cls._merged, listed)
 
     def _merged(self, other: Moments) -> Moments:
         """Chan, Golub & LeVeque 1979: the means' distance is what the two scatters do not know of."""

@@ -57,8 +57,14 @@ class Spread:
 
     @classmethod
     def pooled(cls, parts: Iterable[Spread]) -> Spread:
-        """Of all observations together: the same as `of` on the concatenated values, up to rounding."""
-        return reduce(cls._merged, parts)
+        """Of all observations together: the same as `of` on the concatenated values, up to rounding.
+
+        Raises:
+            ValueError: no parts.
+        """
+        if not (listed := list(parts)):
+            raise ValueError("statistics need at least one chunk of observations, got none")
+        return reduce(cls._merged, listed)
 
     def _merged(self, other: Spread) -> Spread:
         """Chan, Golub & LeVeque 1979: stable where sums of squares are not."""

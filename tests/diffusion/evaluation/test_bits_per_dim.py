@@ -54,6 +54,20 @@ def test_a_process_of_one_time_has_no_L_t() -> None:
 def test_chunks_of_different_times_are_refused() -> None:
     with pytest.raises(ValueError, match="same times"):
         BitsPerDim.joined([BitsPerDim.of(_terms(2, times=3)), BitsPerDim.of(_terms(2, times=4))])
+    one = _terms(2, times=3)
+    other = BoundTerms(one.L_T, one.L_t, one.L_0, torch.tensor([5, 6, 7]))
+    with pytest.raises(ValueError, match="same times"):
+        BitsPerDim.joined([BitsPerDim.of(one), BitsPerDim.of(other)])
+
+
+def test_another_first_time_is_another_process() -> None:
+    """The columns of L_t agree, but L_0 was taken at t = 1 and at t = 2."""
+    one = _terms(2, times=3)
+    other = BoundTerms(one.L_T, one.L_t[:, 1:], one.L_0, torch.tensor([2, 3]))
+    same_columns = BoundTerms(one.L_T, one.L_t[:, 1:], one.L_0, torch.tensor([1, 3]))
+    assert BitsPerDim.of(other).t.tolist() == BitsPerDim.of(same_columns).t.tolist()
+    with pytest.raises(ValueError, match="same times"):
+        BitsPerDim.joined([BitsPerDim.of(other), BitsPerDim.of(same_columns)])
 
 
 def test_no_images_are_refused() -> None:

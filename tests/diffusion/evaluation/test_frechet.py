@@ -93,9 +93,11 @@ def test_bad_arguments(second: tuple[list[float], Float64s], message: str) -> No
         frechet_distance([0.0, 0.0, 0.0], np.eye(3), *second)
 
 
-def test_a_matrix_with_a_negative_eigenvalue_is_no_covariance() -> None:
+@pytest.mark.parametrize("turn", [1, -1], ids=["first", "second"])
+def test_a_matrix_with_a_negative_eigenvalue_is_no_covariance(turn: int) -> None:
+    one, other = (np.diag([1.0, -1.0]), np.eye(2))[::turn]
     with pytest.raises(ValueError, match="semi-definite"):
-        frechet_distance([0.0, 0.0], np.diag([1.0, -1.0]), [0.0, 0.0], np.eye(2))
+        frechet_distance([0.0, 0.0], one, [0.0, 0.0], other)
 
 
 def test_as_many_images_as_features_are_too_few() -> None:

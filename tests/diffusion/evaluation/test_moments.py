@@ -39,3 +39,8 @@ def test_the_image_with_a_bad_feature_is_named() -> None:
 def test_features_must_be_rows(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="shaped"):
         Moments.of(np.zeros(shape))
+
+
+def test_nothing_to_pool() -> None:
+    with pytest.raises(ValueError, match="at least one chunk of features"):
+        Moments.pooled([])

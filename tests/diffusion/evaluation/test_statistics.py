@@ -51,3 +51,8 @@ def test_spread_of_one_observation_has_no_standard_error() -> None:
 def test_spread_refuses_a_flat_list() -> None:
     with pytest.raises(ValueError, match="shaped"):
         Spread.of([1.0, 2.0])
+
+
+def test_nothing_to_pool() -> None:
+    with pytest.raises(ValueError, match="at least one chunk of observations"):
+        Spread.pooled([])
