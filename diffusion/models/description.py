@@ -41,7 +41,7 @@ class Description:
     architecture: Architecture
     """The network."""
     levels: int
-    """Number of values a pixel of the data can take, 2 or more: 17 for the digits, 256 for photographs."""
+    """Number of values a pixel of the data can take, 2 to 256: 17 for the digits, 256 for photographs."""
     T: int
     """Number of steps of the process."""
     digests: Digests

@@ -1,7 +1,8 @@
 """What the parts of the network share: group normalisation, and layers that start silent.
 
 All other weights start as PyTorch draws them, uniform with variance 1 / (3 fan_in), as in the code of Nichol &
-Dhariwal 2021. Ho, Jain & Abbeel 2020 draw them with Glorot's larger variance; on the digits that learns more slowly.
+Dhariwal 2021; only the embedding of a label is standard normal, PyTorch's way too. Ho, Jain & Abbeel 2020 draw them
+with Glorot's larger variance; on the digits that learns more slowly.
 """
 
 from typing import TypeVar

@@ -72,13 +72,13 @@ def save_model(
         card: how the model came about; JSON values.
 
     Raises:
-        ValueError: the tensors do not fit the architecture or are not finite, the schedule is respaced, or the card is
-            not JSON.
+        ValueError: the tensors do not fit the architecture or are not finite, the schedule is respaced, the levels
+            are not in 2..256, or the card is not JSON.
     """
     if not torch.equal(schedule.time.cpu(), torch.arange(schedule.T + 1)):
         raise ValueError("a respaced schedule cannot be saved with a model: give the full process, times 1..T")
-    if levels < 2:
-        raise ValueError(f"levels must be 2 or more, got {levels}")
+    if not 2 <= levels <= 256:
+        raise ValueError(f"levels must lie in 2..256, got {levels}: images are kept in bytes")
     plain_card = json_card(card)
     arch = Architecture.from_json(architecture)
     tensors = contents(ema, raw, schedule.log_alpha_bar)

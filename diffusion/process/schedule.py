@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import pi
+from math import log, pi
 
 import torch
 from torch import Tensor
+
+_LEAST_LOG_ALPHA_BAR = 2 * log(torch.finfo(torch.float32).tiny)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,11 @@ class NoiseSchedule:
             raise ValueError("log_alpha_bar must start at 0 and decrease strictly: every beta_t must lie in (0, 1)")
         if not bool(table.isfinite().all()):
             raise ValueError("alpha_bar_T must be above 0: at zero SNR a predicted eps says nothing about x_0")
+        if table[-1] < _LEAST_LOG_ALPHA_BAR:
+            raise ValueError(
+                f"log alpha_bar_T = {float(table[-1]):.4g} is so low that sqrt(alpha_bar_T) is 0 in float32: "
+                f"use smaller betas or fewer steps, so that it stays above {_LEAST_LOG_ALPHA_BAR:.4g}"
+            )
 
     # -- constructors ---------------------------------------------------------------------------------------------
 

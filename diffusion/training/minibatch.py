@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion.process import to_unit
@@ -80,8 +82,15 @@ class Minibatches:
 
     def _shard(self, step: int, shard: int) -> Minibatch:
         indices = self.batches.indices(step, shard)
-        images = torch.from_numpy(self.images.read(indices)).to(self.device)
+        images = self._to_device(self.images.read(indices))
         draws = self.draws(step, shard, images.shape)
         labels = self.images.labels if self.labelled else None
-        y = None if labels is None else torch.from_numpy(labels[indices]).to(self.device)
+        y = None if labels is None else self._to_device(labels[indices])
         return Minibatch(mirror(to_unit(images, self.levels), draws.flip), draws.t, draws.eps, y)
+
+    def _to_device(self, array: NDArray[Any]) -> Tensor:
+        """The array as a tensor there; a GPU takes it from page-locked memory, so that the host need not wait."""
+        tensor = torch.from_numpy(array)
+        if torch.device(self.device).type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)

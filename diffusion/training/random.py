@@ -10,6 +10,7 @@ seed, and among 100,000 images two would then probably share their noise.
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from operator import index
 
 import numpy as np
 import torch
@@ -21,10 +22,19 @@ Position = int | str
 def key(seed: int, stream: str, *position: Position) -> int:
     """128-bit key of a position in a stream.
 
-    Integers and strings are told apart and lengths are written, so that no two tuples share their bytes.
+    Integers (numpy's are the same as Python's) and strings are told apart and lengths are written, so that no two
+    tuples share their bytes.
+
+    Raises:
+        TypeError: something else, such as a float.
     """
-    text = "/".join([str(seed), *(f"{type(p).__name__}{len(str(p))}:{p}" for p in (stream, *position))])
+    text = "/".join([str(index(seed)), *map(_named, (stream, *position))])
     return int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "little")
+
+
+def _named(position: Position) -> str:
+    text = position if isinstance(position, str) else str(index(position))
+    return f"{'str' if isinstance(position, str) else 'int'}{len(text)}:{text}"
 
 
 def numbers(seed: int, stream: str, *position: Position) -> np.random.Generator:

@@ -36,7 +36,10 @@ class Trainer:
         self._reduction = reduction
 
     def step(self) -> None:
-        """One update, unless this or an earlier step was not finite (`health` knows)."""
+        """One update of the weights, unless this or an earlier step was not finite (`health` knows).
+
+        Average and history go on all the same: whoever asks `health` before keeping a state keeps none of theirs.
+        """
         state = self.state
         gradient = self._reduction(state.step)
         norm = clip(gradient, self.rule.clip_norm)

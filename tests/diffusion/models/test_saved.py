@@ -151,9 +151,10 @@ class TestRefusedToSave:
         with pytest.raises(ValueError, match="respaced"):
             save_model(tmp_path / "model", **model)
 
-    def test_fewer_than_two_levels(self, model: dict[str, Any], tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="levels must be 2 or more, got 1"):
-            save_model(tmp_path / "model", **{**model, "levels": 1})
+    @pytest.mark.parametrize("levels", [1, 257])
+    def test_more_levels_than_a_byte_has_or_only_one(self, model: dict[str, Any], tmp_path: Path, levels: int) -> None:
+        with pytest.raises(ValueError, match=rf"levels must lie in 2\.\.256, got {levels}"):
+            save_model(tmp_path / "model", **{**model, "levels": levels})
 
     def test_a_save_that_is_interrupted_leaves_no_model(
         self, model: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch

@@ -113,6 +113,7 @@ def test_bad_times_are_refused(any_schedule, times, message):
         (lambda: NoiseSchedule.from_log_alpha_bar(torch.tensor([0.0, -1.0])), "float64"),
         (lambda: NoiseSchedule.from_log_alpha_bar(torch.tensor([0.0, -1.0, -1.0]).double()), "decrease"),
         (lambda: NoiseSchedule.from_log_alpha_bar(torch.tensor([0.0, -torch.inf]).double()), "zero SNR"),
+        (lambda: NoiseSchedule.from_betas([0.9] * 76), "is 0 in float32"),
     ],
 )
 def test_bad_schedules_are_refused(make, message):

@@ -21,6 +21,13 @@ def test_a_position_has_one_key_and_neighbours_have_others():
     assert key(1, "ab", "c") != key(1, "a", "bc")
 
 
+def test_numpys_integers_are_integers():
+    for i in (np.int64(3), np.uint8(3)):
+        assert key(0, "a", i) == key(0, "a", 3) != key(0, "a", "3")
+    with pytest.raises(TypeError):
+        key(0, "a", 3.0)
+
+
 def test_the_key_does_not_depend_on_the_process():
     code = "from diffusion.training.random import key; print(key(7, 'train', 3, 'x'))"
     for salt in ("0", "1"):
