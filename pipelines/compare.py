@@ -167,4 +167,4 @@ _ROWS: dict[str, Any] = {
 if __name__ == "__main__":
     from pipelines.stage import run
 
-    run(main)
+    run(main, arguments=True)

@@ -7,8 +7,8 @@ the file from the command line; with `--schema` it prints the JSON schema that e
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,9 @@ from pipelines.project import workspace
 class Section(BaseModel):
     """A part of params.yaml: no unknown keys, no coercion between types, no change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class DataParams(Section):
@@ -275,10 +277,14 @@ def json_schema() -> str:
 
 def main() -> None:
     """Check params.yaml, or print its JSON schema."""
-    if sys.argv[1:] == ["--schema"]:
+    parser = argparse.ArgumentParser("python -m pipelines.params", description=main.__doc__)
+    parser.add_argument("file", nargs="?", type=Path, help="another file than the project's params.yaml")
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema that params.schema.json holds")
+    asked = parser.parse_args()
+    if asked.schema:
         print(json_schema(), end="")
         return
-    params = load_params(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    params = load_params(asked.file)
     process = params.process
     print(f"params are valid: {params.data.source}, {process.schedule} T={process.T}, {params.train.steps} steps")
 
@@ -286,4 +292,4 @@ def main() -> None:
 if __name__ == "__main__":
     from pipelines.stage import run
 
-    run(main)
+    run(main, arguments=True)

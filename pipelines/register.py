@@ -1,7 +1,7 @@
 """Stage `register`: the trained and evaluated model as a version in the MLflow registry.
 
 Idempotent, since it acts where DVC does not see: a version with this model and this evaluation is found, not made
-again.
+again. What a killed process left undone of its gate's decision is done by the next one.
 `python -m pipelines.register` by hand registers results/ again when a registry was emptied.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines.errors import TrackingError
 from pipelines.params import Params, load_params
-from pipelines.project import results, workspace
+from pipelines.project import results, state, workspace
 from pipelines.settings import Settings, load_settings
 from pipelines.stage import outputs
 
@@ -49,6 +49,11 @@ class Results:
     evaluation_digest: str
     run_key: str
 
+    @property
+    def weights(self) -> str:
+        """Those that were evaluated: `ema` or `raw`."""
+        return str(self.evaluation["bits_per_dim"]["card"]["weights"])
+
 
 def read_results() -> Results:
     """The outputs of train and evaluate.
@@ -80,27 +85,26 @@ def read_results() -> Results:
 
 
 def register(params: Params, settings: Settings, found: Results) -> tuple[Receipt, bool]:
-    """Find the version or make it; the receipt, and whether it is new.
+    """Find the version or make it, one process of this project at a time; the receipt, and whether it is new.
 
     Raises:
-        TrackingError: the registry does not answer or refuses; nothing is changed then.
+        TrackingError: the registry does not answer or refuses; the next call does what is left to do.
     """
-    from pipelines.tracking.registry import champion, find, versions
-    from pipelines.tracking.store import connect, tracking_errors
+    from pipelines.tracking.gate import decide
+    from pipelines.tracking.registry import PENDING, champion, find, settle, standing
+    from pipelines.tracking.store import connect, exclusive, tracking_errors
 
     name = params.register_.name
     store = connect(settings, name)
-    with tracking_errors(settings):
-        known = versions(store, name)
+    with exclusive(state() / f"register-{name}.lock"), tracking_errors(settings):
+        known = settle(store, name)
         if there := find(known, found.model_digest, found.evaluation_digest):
             return _receipt(there.number, name, found, there.tags), False
-        from pipelines.tracking.gate import decide
-
-        decision = decide(found.evaluation["bits_per_dim"], champion(known), params.register_.min_gain)
+        current = champion(known)
+        decision = decide(found.evaluation["bits_per_dim"], current, params.register_.min_gain)
         tags = _tags(params, found) | {"gate.champion": str(decision.champion).lower(), "gate.reason": decision.reason}
-        number = _make(params, settings, found, tags)
-        if decision.champion:
-            store.client.set_registered_model_alias(name, "champion", str(number))
+        number = _make(params, settings, found, tags | {PENDING: standing(current)})
+        settle(store, name)
     return _receipt(number, name, found, tags), True
 
 
@@ -114,7 +118,7 @@ def _make(params: Params, settings: Settings, found: Results, tags: dict[str, st
     mlflow = quiet_mlflow(settings)
     store = connect(settings, params.register_.name)
     run_id = find_or_make_run(store, identity("register", params, found.evaluation_digest))
-    logged = log_model(mlflow, run_id, found.trained)
+    logged = log_model(mlflow, run_id, found.trained, found.weights)
     name, client = params.register_.name, store.client
     if not client.search_registered_models(f"name='{name}'"):
         client.create_registered_model(name)
@@ -132,6 +136,7 @@ def _tags(params: Params, found: Results) -> dict[str, str]:
         "model.digest": found.model_digest,
         "evaluation.digest": found.evaluation_digest,
         "data.digest": bits["card"]["data_digest"],
+        "weights": found.weights,
         "run.key": found.run_key,
         "dvc.lock.sha256": sha256(lock.read_bytes()).hexdigest() if lock.exists() else "",
         "bits_per_dim": f"{bits['total']:.6g}",

@@ -7,19 +7,20 @@ which wins over the file. RAY_ADDRESS and MLFLOW_TRACKING_URI mean what they mea
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from pipelines.configuration import bad_values, read_yaml
+from pipelines.errors import ParamsError
 from pipelines.project import state, workspace
 
 _PREFIX = "PIPELINES__"
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class RaySettings(Section):
@@ -27,7 +28,7 @@ class RaySettings(Section):
 
     address: str | None = None
     """Of a running cluster (`ray://host:10001`, `host:6379`); null: start Ray on this machine for the stage."""
-    workers: int | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Training workers; `auto`: a power of two that fits the machine's cores (or GPUs) and the virtual shards."""
     cpus_per_worker: float = Field(default=1, gt=0)
     """Cores reserved for each worker. Each uses one thread, because the number of threads changes bits."""
@@ -108,15 +109,23 @@ def load_settings() -> Settings:
         section = variable.removeprefix(_PREFIX).split("__")[0]
         if variable.startswith(_PREFIX) and section.upper() not in known:
             content[variable] = os.environ[variable]  # reported as an unknown key
-    if address := os.environ.get("RAY_ADDRESS"):
-        content["ray"] = {**(content.get("ray") or {}), "address": address}
-    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        content["tracking"] = {**(content.get("tracking") or {}), "uri": uri}
-
     try:
-        return Settings(**content)
+        return _with_common_names(Settings(**content))
     except ValidationError as error:
         raise bad_values(Settings, error, path) from None
+    except SettingsError as error:
+        remedy = "a whole section is given as JSON, one key as in PIPELINES__RAY__WORKERS=2"
+        raise ParamsError(f"environment: {error}; {remedy}") from None
+
+
+def _with_common_names(settings: Settings) -> Settings:
+    """The settings with the addresses that Ray's and MLflow's own environment variables name."""
+    changed: dict[str, Section] = {}
+    if address := os.environ.get("RAY_ADDRESS"):
+        changed["ray"] = settings.ray.model_copy(update={"address": address})
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        changed["tracking"] = settings.tracking.model_copy(update={"uri": uri})
+    return settings.model_copy(update=changed)
 
 
 def tracking_uri(settings: Settings) -> str:

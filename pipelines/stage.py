@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import errno
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -11,16 +13,35 @@ from pathlib import Path
 from pipelines.errors import PipelineError
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main` as a command: an expected error becomes its message and exit status 1, no traceback."""
+def run(main: Callable[[], None], *, arguments: bool = False) -> None:
+    """Run a module's `main` as a command: an expected error becomes its message and exit status 1, no traceback.
+
+    Args:
+        arguments: whether `main` reads the command line itself. A stage does not: all it needs is in params.yaml.
+    """
+    if not arguments:
+        _refuse_arguments(main)
     try:
         main()
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: {error.strerror} ({error.filename or 'no room for a file'}): free some space", file=sys.stderr)
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _refuse_arguments(main: Callable[[], None]) -> None:
+    """Answer --help with what the module says of itself; anything else on the command line is a mistake."""
+    module = sys.modules[main.__module__]
+    name = module.__spec__.name if module.__spec__ else Path(sys.argv[0]).name
+    text = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(f"python -m {name}", description=module.__doc__, formatter_class=text).parse_args()
 
 
 @contextmanager

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.errors import TrackingError
 from pipelines.project import results
+from pipelines.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,6 +32,8 @@ def main() -> None:
         console.print(bound_table(evaluation["bits_per_dim"], evaluation["yardstick"]))
     if lines := facts(found["train"], found["evaluate"], found["register"]):
         console.print(*lines, sep="\n", soft_wrap=True)
+    if (receipt := found["register"]) and (note := registry_note(receipt, load_settings())):
+        console.print(note, soft_wrap=True, markup=False)
 
 
 def bound_table(bits: dict[str, Any], yardstick: dict[str, float]) -> Table:
@@ -68,6 +72,23 @@ def facts(train: dict[str, Any], evaluation: dict[str, Any], receipt: dict[str, 
             "look      make ui    python -m pipelines.compare",
         ]
     return lines
+
+
+def registry_note(receipt: dict[str, Any], settings: Settings) -> str | None:
+    """One line if the registry lacks the receipt's version: DVC does not see that it was emptied or is another one."""
+    from pipelines.tracking.registry import versions
+    from pipelines.tracking.store import connect, tracking_errors
+
+    name, number = receipt["name"], receipt["version"]
+    try:
+        store = connect(settings, name)
+        with tracking_errors(settings):
+            known = {(v.number, v.model_digest, v.evaluation_digest) for v in versions(store, name)}
+    except TrackingError as error:
+        return f"not checked whether the registry holds {name} version {number}: {error}"
+    if (number, receipt["model_digest"], receipt["evaluation_digest"]) in known:
+        return None
+    return f"this registry does not hold {name} version {number}: run `python -m pipelines.register` to enter it"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -32,4 +32,4 @@ def main() -> None:
 if __name__ == "__main__":
     from pipelines.stage import run
 
-    run(main)
+    run(main, arguments=True)

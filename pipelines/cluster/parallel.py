@@ -7,7 +7,7 @@ and a worker that dies and is replaced change nothing in the results.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
@@ -137,9 +137,12 @@ def _width(ray: ModuleType, settings: Settings) -> int:
         if fitting:
             return fitting if settings.ray.workers == "auto" else settings.ray.workers
         if time.monotonic() >= give_up:
-            asked = ", ".join(f"{amount:g} {kind}" for kind, amount in wanted.items() if amount)
-            found = ", ".join(f"{there.get(kind, 0):g} {kind}" for kind in wanted)
-            raise TrainingError(
-                f"no worker fits: each needs {asked} (ray.cpus_per_worker, ray.gpus_per_worker), Ray has {found}"
-            )
+            raise nothing_fits("no worker fits", wanted, there)
         time.sleep(1)
+
+
+def nothing_fits(what: str, wanted: Mapping[str, float], there: Mapping[str, float]) -> TrainingError:
+    """`what` with the resources that each worker needs and those that Ray has."""
+    asked = ", ".join(f"{amount:g} {kind}" for kind, amount in wanted.items() if amount)
+    found = ", ".join(f"{there.get(kind, 0):g} {kind}" for kind in wanted)
+    return TrainingError(f"{what}: each needs {asked} (ray.cpus_per_worker, ray.gpus_per_worker), Ray has {found}")

@@ -13,6 +13,7 @@ from typing import Any
 from pipelines.cluster.board import Teller, listening, start_board
 from pipelines.cluster.events import Event
 from pipelines.cluster.job import Job, Place
+from pipelines.cluster.parallel import nothing_fits
 from pipelines.cluster.session import ray_session
 from pipelines.errors import PipelineError, TrainingError
 from pipelines.project import state
@@ -52,6 +53,8 @@ def count_workers(ray: ModuleType, settings: RaySettings, shards: int) -> int:
     there = ray.cluster_resources()
     wanted = {"CPU": settings.cpus_per_worker, "GPU": settings.gpus_per_worker}
     fitting = min(int(there.get(kind, 0) / amount) for kind, amount in wanted.items() if amount)
+    if settings.address is None and fitting < (least := 1 if settings.workers == "auto" else settings.workers):
+        raise nothing_fits(f"{least} worker{'s' * (least > 1)} cannot be had on this machine", wanted, there)
     if settings.workers == "auto":
         return 1 << (max(1, min(fitting, shards)).bit_length() - 1)
     if settings.workers > shards:

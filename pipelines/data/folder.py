@@ -53,8 +53,7 @@ def open_folder(path: str, prepare: PrepareParams) -> Folder:
             "prepare.image_size: null keeps the size of digits; for data.source: folder give the side of the square "
             "images in pixels, for example 64"
         )
-    root = _find(path)
-    listing = list_files(root, SUFFIXES)
+    root, listing = _find(path)
     if not listing.files:
         raise DataError(_no_images(root, listing))
     classes = _classes(root, listing.files)
@@ -63,12 +62,14 @@ def open_folder(path: str, prepare: PrepareParams) -> Folder:
     return Folder(root, shape, listing.files, items, tuple(map(_printable, classes)), listing.ignored)
 
 
-def _find(path: str) -> Path:
-    """The folder: below the workspace, or else below the project that the workspace is a copy of (without its data)."""
-    places = [root / path for root in (workspace(), home())]
-    for place in places:
-        if place.is_dir():
-            return place
+def _find(path: str) -> tuple[Path, Listing]:
+    """The folder with its files: below the workspace, or else below the project that the workspace is a copy of.
+
+    Such a copy has none of the files that git ignores, but may have their folder.
+    """
+    places = list(dict.fromkeys(root / path for root in (workspace(), home())))
+    if found := [(place, list_files(place, SUFFIXES)) for place in places if place.is_dir()]:
+        return next((each for each in found if each[1].files), found[0])
     if places[0].exists():
         raise DataError(f"data.path: {places[0]} is a file; unpack it and name the folder of images")
     raise DataError(f"data.path: there is no folder {places[0]}; make it and put images there, or change data.path")

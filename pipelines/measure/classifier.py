@@ -49,10 +49,12 @@ def train_classifier(split: ImageSplit, design: Design, seed: int, steps: int) -
 
 def accuracy(extractor: Extractor, split: ImageSplit) -> float | None:
     """Share of the split's images whose label gets the highest score; None for a split without images."""
+    if not len(split):
+        return None
     assert split.labels is not None
     right = 0
     for chunk in chunks(len(split), _BATCH):
         images = to_255(torch.from_numpy(split.read(np.arange(chunk.start, chunk.stop))), split.levels)
         guess = extractor.scores(images).argmax(dim=1).numpy()
         right += int((guess == split.labels[chunk.start : chunk.stop]).sum())
-    return right / len(split) if len(split) else None
+    return right / len(split)

@@ -28,7 +28,7 @@ class Distance:
     card: DistanceCard
 
 
-def distance_of_samples(samples: Path, reference: Path, device: str, mapper: Mapper = serial_map) -> Distance:
+def distance_of_samples(samples: Path, reference: Path, mapper: Mapper = serial_map) -> Distance:
     """Compare what the sample stage left with what the reference stage left.
 
     Args:
@@ -51,6 +51,6 @@ def distance_of_samples(samples: Path, reference: Path, device: str, mapper: Map
             f"the covariance of {design.features} features of {count} samples is singular: "
             f"set sample.count to {design.features + 1} or more, or reference.features below {count}"
         )
-    extraction = Extraction(known.extractor, drawn.card.levels, device)
+    extraction = Extraction(known.extractor, drawn.card.levels, "cpu")  # as the reference's own
     moments = moments_of(extraction, count, lambda part: drawn.images[part.start : part.stop], mapper)
     return Distance(known.distance(moments), DistanceCard(drawn.card, known.card))

@@ -14,7 +14,9 @@ from pipelines.errors import DataError
 from pipelines.measure.bound import Measuring, bound_of_split, times_of
 from pipelines.measure.distance import Distance, distance_of_samples
 from pipelines.measure.yardstick import Yardstick, yardstick
+from pipelines.project import workspace
 from pipelines.runs.digest import digest
+from pipelines.runs.source import source_digest
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ class Evaluation:
 
     @property
     def key(self) -> str:
-        """Digest of both cards: equal for evaluations that must give equal numbers."""
-        return digest({"bound": asdict(self.card), "distance": asdict(self.distance.card)})
+        """Digest of both cards and of the code that measured: equal for evaluations that must give equal numbers."""
+        code = source_digest([workspace() / "diffusion", Path(__file__).parent])
+        return digest({"bound": asdict(self.card), "distance": asdict(self.distance.card), "code": code})
 
     def summary(self) -> str:
         """The numbers for a person."""
@@ -96,9 +99,8 @@ def evaluate(
     test = open_split(inputs.data, "test")
     count = min(measuring.how.images or len(test), len(test))
     card = _card(measuring, count, read_manifest(inputs.data).digest)
-    _check_fit(measuring.model.open(), test)
-    device = measuring.model.device
-    distance = distance_of_samples(inputs.samples, inputs.reference, device, feature_mapper)  # quick, and may refuse
+    _check_fit(measuring.model.on_cpu(), test)
+    distance = distance_of_samples(inputs.samples, inputs.reference, feature_mapper)  # quick, and may refuse
     _check_origin(distance, card)
     return Evaluation(
         bits=bound_of_split(measuring, test, count, bound_mapper),
@@ -110,7 +112,7 @@ def evaluate(
 
 
 def _card(measuring: Measuring, count: int, data_digest: str) -> BoundCard:
-    how, saved = measuring.how, measuring.model.open()
+    how, saved = measuring.how, measuring.model.on_cpu()
     return BoundCard(
         split="test",
         images=count,

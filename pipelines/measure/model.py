@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -26,12 +26,16 @@ class ModelRef:
     """`cpu` or `cuda`."""
 
     def open(self) -> SavedModel:
-        """The model; loaded at the first call in this process.
+        """The model where tasks compute; loaded at the first call in this process.
 
         Raises:
             CheckpointError: it is missing, damaged, or not the one that the stage began with.
         """
         return _opened(self)
+
+    def on_cpu(self) -> SavedModel:
+        """The same for the stage itself, which hands out tasks and may run where there is no GPU."""
+        return replace(self, device="cpu").open()
 
 
 def find_model(folder: Path, weights: Weights, device: str = "cpu") -> ModelRef:
@@ -40,7 +44,7 @@ def find_model(folder: Path, weights: Weights, device: str = "cpu") -> ModelRef:
     Raises:
         CheckpointError: it is missing or damaged.
     """
-    return ModelRef(folder, weights, _load(folder, weights, device).digest, device)
+    return ModelRef(folder, weights, _load(folder, weights, "cpu").digest, device)
 
 
 def device_of(settings: Settings) -> str:
@@ -48,7 +52,7 @@ def device_of(settings: Settings) -> str:
     return "cuda" if settings.ray.gpus_per_worker > 0 else "cpu"
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _opened(ref: ModelRef) -> SavedModel:
     saved = _load(ref.folder, ref.weights, ref.device)
     if saved.digest != ref.digest:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from diffusion.models.saved import SavedModel
 from pipelines.cluster.parallel import Mapper, serial_map
-from pipelines.errors import DataError
+from pipelines.errors import DataError, PipelineError
 from pipelines.measure.chunks import chunks, watched
 from pipelines.measure.drawing import Drawing, Frames, Images, draw, times_of
 
@@ -74,12 +76,13 @@ def draw_samples(folder: Path, drawing: Drawing, mapper: Mapper = serial_map) ->
     Raises:
         CheckpointError: the model is missing, damaged or replaced.
         TrainingError: an image became non-finite.
+        PipelineError: the disk has no room for the images.
     """
     from pipelines.report.pictures import reverse_strip, sample_grid
 
-    saved, how = drawing.model.open(), drawing.how
+    saved, how = drawing.model.on_cpu(), drawing.how
     shape = (how.count, *saved.shape)
-    images = np.lib.format.open_memmap(folder / SAMPLES, mode="w+", dtype=np.uint8, shape=shape)
+    images = _room_for(folder / SAMPLES, shape)
     began = time.perf_counter()
     frames = _draw_into(images, drawing, mapper)
     seconds = time.perf_counter() - began
@@ -134,6 +137,23 @@ def read_samples(folder: Path) -> Samples:
 
 
 _REMEDY = "run `dvc repro --force sample`"
+
+
+def _room_for(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """A new memory-mapped file with its blocks on the disk: writing to a map that has none kills the process."""
+    try:
+        images: np.memmap[Any, np.dtype[np.uint8]] = np.lib.format.open_memmap(
+            path, mode="w+", dtype=np.uint8, shape=shape
+        )
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise PipelineError(
+            f"{shape[0]} samples need {np.prod(shape) / 1e6:.0f} MB in {path.parent.parent}: {error.strerror}; "
+            "free some space, or lower sample.count"
+        ) from error
+    return images
 
 
 def _draw_into(images: Images, drawing: Drawing, mapper: Mapper) -> Frames:

@@ -14,10 +14,12 @@ REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "safetensors")
 MODEL_FILES = ("model.safetensors", "model.json")
 
 
-def log_model(mlflow: Any, run_id: str, trained: Path) -> Any:
+def log_model(mlflow: Any, run_id: str, trained: Path, weights: str) -> Any:
     """Log the model in `trained` (results/train) as a pyfunc of the run; MLflow's LoggedModel.
 
-    `trained` must hold model.safetensors and model.json.
+    Args:
+        trained: holds model.safetensors and model.json.
+        weights: `ema` or `raw`, those that were evaluated; a loaded version draws with them.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
@@ -42,6 +44,7 @@ def log_model(mlflow: Any, run_id: str, trained: Path) -> Any:
                 name="model",
                 python_model=str(Path(__file__).with_name("served.py")),
                 artifacts={"model": str(model)},
+                model_config={"weights": weights},
                 code_paths=[str(code)],
                 pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
                 signature=ModelSignature(inputs, Schema([TensorSpec(_uint8(), (-1, -1, -1, -1))])),

@@ -9,6 +9,12 @@ from typing import Any
 from pipelines.tracking.store import Store
 
 CHAMPION = "champion"
+PENDING = "gate.pending"
+"""Tag of a version whose gate's decision is not carried out yet: what it was compared with, see `standing`.
+
+A process can die between making a version and moving the alias. The tag is made with the version and removed after
+that, so a version without it is never touched again, and the alias is people's to move.
+"""
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,27 @@ def _aliases(store: Store, name: str) -> dict[int, list[str]]:
 def champion(known: list[Version]) -> Version | None:
     """The version that the alias stands at."""
     return next((version for version in known if CHAMPION in version.aliases), None)
+
+
+def standing(current: Version | None) -> str:
+    """The champion that a decision was made against: its number, or `none`."""
+    return "none" if current is None else str(current.number)
+
+
+def settle(store: Store, name: str) -> list[Version]:
+    """All versions, oldest first, after what the gate decided was carried out where that is pending."""
+    known = versions(store, name)
+    for version in [v for v in known if PENDING in v.tags]:
+        _carry_out(store, version, champion(known))
+        known = versions(store, name)
+    return known
+
+
+def _carry_out(store: Store, version: Version, current: Version | None) -> None:
+    """A decision holds for the champion that it was made against: an alias that was moved since then stays."""
+    if version.tags.get("gate.champion") == "true" and version.tags[PENDING] == standing(current):
+        store.client.set_registered_model_alias(version.name, CHAMPION, str(version.number))
+    store.client.delete_model_version_tag(version.name, str(version.number), PENDING)
 
 
 def find(known: list[Version], model_digest: str, evaluation_digest: str) -> Version | None:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from pipelines.errors import TrackingError
-from pipelines.settings import Settings
+from pipelines.settings import Settings, tracking_uri
 from pipelines.tracking.spool import Event, RunIdentity, Spool
 from pipelines.tracking.store import Store, connect, redact, tracking_errors
 
@@ -55,11 +55,12 @@ class Sender:
 
 
 def send_leftovers(settings: Settings) -> None:
-    """Send what earlier processes could not."""
+    """Send what earlier processes could not. A run that nobody ended was killed; its stage may go on in it later."""
     for spool in Spool.leftovers():
+        if not spool.ended:
+            spool.end("KILLED")
         send(spool, settings)
-        if _ended(spool):
-            spool.remove()
+        spool.remove()
 
 
 def send(spool: Spool, settings: Settings) -> None:
@@ -68,7 +69,8 @@ def send(spool: Spool, settings: Settings) -> None:
     Raises:
         TrackingError: MLflow did not take them; what it took is marked.
     """
-    start = spool.sent
+    uri = tracking_uri(settings)
+    start = spool.sent(uri)
     events = list(spool.events(start))
     if not events:
         return
@@ -77,8 +79,10 @@ def send(spool: Spool, settings: Settings) -> None:
         run_id = find_or_make_run(store, spool.identity)
         for batch in _batches(events):
             _send_batch(store.client, run_id, spool, batch)
+            if batch[-1] is events[-1] and (status := batch[-1].get("end")):  # an earlier end is that of a killed try
+                store.client.set_terminated(run_id, status)
             start += len(batch)
-            spool.sent = start
+            spool.mark_sent(uri, start)
 
 
 def find_or_make_run(store: Store, identity: RunIdentity) -> str:
@@ -128,8 +132,6 @@ def _send_batch(client: Any, run_id: str, spool: Spool, batch: list[Event]) -> N
         client.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
     for name in (event["artifact"] for event in batch if "artifact" in event):
         client.log_artifact(run_id, str(spool.files / name))
-    for status in (event["end"] for event in batch if "end" in event):
-        client.set_terminated(run_id, status)
 
 
 def _look_up(client: Any, run_id: str, spool: Spool, names: Iterable[str]) -> None:
@@ -139,7 +141,3 @@ def _look_up(client: Any, run_id: str, spool: Spool, names: Iterable[str]) -> No
     for name in unknown:
         history = client.get_metric_history(run_id, name) if name in known else []
         spool.there[name] = {point.step for point in history}
-
-
-def _ended(spool: Spool) -> bool:
-    return spool.sent > 0 and any("end" in event for event in spool.events())

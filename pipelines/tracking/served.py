@@ -31,8 +31,8 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # mlflow is untyped here
     """`predict({"count": 16, "seed": 1, "sampler": "ddim", "steps": 50})` -> uint8 images (count, H, W, C)."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the weights; a damaged file is refused."""
-        self.saved: SavedModel = load_model(Path(context.artifacts["model"]))
+        """Load the weights that were evaluated; a damaged file is refused."""
+        self.saved: SavedModel = load_model(Path(context.artifacts["model"]), context.model_config["weights"])
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -12,15 +12,18 @@ import math
 import os
 import shutil
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from pipelines.project import state
+from pipelines.runs.digest import digest
 
 Event = dict[str, Any]
-"""`{"metric": name, "step": .., "value": .., "time": ms}`, `{"tags": ..}`, `{"artifact": file}`, `{"end": status}`."""
+"""`{"run": identity}`, `{"metric": name, "step": .., "value": .., "time": ms}`, `{"tags": ..}`, `{"artifact": file}`,
+`{"end": status}`."""
 
 
 def spool_folder() -> Path:
@@ -67,8 +70,7 @@ class Spool:
         lock = _hold(path, wait=True)
         assert lock is not None
         spool = cls(path, lock)
-        if not path.exists() or path.stat().st_size == 0:
-            spool._append({"run": identity.__dict__})
+        spool._append({"run": identity.__dict__})  # again in a resumed run, which is not at its end then
         return spool
 
     @classmethod
@@ -126,18 +128,24 @@ class Spool:
                         yield json.loads(line)
 
     @property
-    def sent(self) -> int:
-        """Lines that MLflow has."""
+    def ended(self) -> bool:
+        """Whether the run is over: a resumed one goes on after an earlier end."""
+        last = deque(self.events(), maxlen=1)
+        return bool(last) and "end" in last[0]
+
+    def sent(self, uri: str) -> int:
+        """Lines that the MLflow at `uri` has; another one has none."""
         try:
-            return int(self.path.with_suffix(".sent").read_text())
+            lines, server = self.path.with_suffix(".sent").read_text().split()
         except (FileNotFoundError, ValueError):
             return 0
+        return int(lines) if server == digest(uri) else 0
 
-    @sent.setter
-    def sent(self, lines: int) -> None:
+    def mark_sent(self, uri: str, lines: int) -> None:
+        """Note that the MLflow at `uri` has so many lines. Its address may hold a password, so its digest is kept."""
         mark = self.path.with_suffix(".sent")
         fresh = mark.with_suffix(".sent.new")
-        fresh.write_text(str(lines))
+        fresh.write_text(f"{lines} {digest(uri)}")
         fresh.replace(mark)
 
     def remove(self) -> None:

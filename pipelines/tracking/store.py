@@ -80,7 +80,21 @@ def tracking_errors(settings: Settings) -> Iterator[None]:
         yield
     except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as error:
         where = "the embedded MLflow store" if settings.tracking.uri is None else "the MLflow server (tracking.uri)"
-        raise TrackingError(f"{where} could not be used: {redact(str(error)).splitlines()[0]}") from error
+        raise TrackingError(f"{where} could not be used: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, without credentials; its kind where it says nothing."""
+    lines = redact(str(error)).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, made if need be, for the length of the block; another process waits for it."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def redact(text: str) -> str:
@@ -94,8 +108,7 @@ def _first_use(embedded: bool) -> Iterator[None]:
     if not embedded:
         yield
         return
-    with (embedded_folder() / ".opening").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with exclusive(embedded_folder() / ".opening"):
         yield
 
 

@@ -41,7 +41,7 @@ class Workplace:
             trained,
             architecture=net.architecture.to_json(),
             ema=weights,
-            raw=weights,
+            raw={name: tensor + 1 for name, tensor in weights.items()},
             schedule=NoiseSchedule.linear(20),
             levels=17,
             card={"run": "0123456789abcdef"},
@@ -55,7 +55,7 @@ def evaluation(digest: str, total: float, **card: Any) -> dict[str, Any]:
     """A metrics.json whose terms add up to `total`."""
     terms = {"L_T": 0.1, "L_t_sum": total - 0.2, "L_0": 0.1, "total": total}
     errors = {f"{name}_se": 0.01 for name in terms}
-    shared = {"model_digest": digest, "data_digest": "d" * 64, "split": "test", "images": 24}
+    shared = {"model_digest": digest, "data_digest": "d" * 64, "split": "test", "images": 24, "weights": "ema"}
     return {
         "bits_per_dim": {**terms, **errors, "card": shared | card},
         "fd_classifier": {"value": 3.5, "floor": 1.0, "card": {"samples": {"model_digest": digest, "count": 32}}},

@@ -238,14 +238,14 @@ def test_training_images_as_samples_are_close(results: Results, evaluation: Eval
         (tmp_path / name).write_bytes((results.inputs.samples / name).read_bytes())
     train = open_split(results.inputs.data, "train")
     np.save(tmp_path / "samples.npy", train.read(np.arange(30)))
-    assert distance_of_samples(tmp_path, results.inputs.reference, "cpu").value < evaluation.distance.value / 4
+    assert distance_of_samples(tmp_path, results.inputs.reference).value < evaluation.distance.value / 4
 
 
 def test_too_few_samples_are_refused(results: Results, tmp_path: Path) -> None:
     few = SampleParams(count=8, steps=2)
     draw_samples(tmp_path, Drawing(find_model(results.model, "ema"), few, 0))
     with pytest.raises(DataError, match=r"8 features of 8 samples is singular: set sample\.count to 9 or more"):
-        distance_of_samples(tmp_path, results.inputs.reference, "cpu")
+        distance_of_samples(tmp_path, results.inputs.reference)
 
 
 def test_samples_of_another_model_are_refused(results: Results, tmp_path: Path) -> None:

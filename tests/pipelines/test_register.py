@@ -2,6 +2,7 @@
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,7 +11,7 @@ from pipelines.errors import TrackingError
 from pipelines.settings import Settings, TrackingSettings
 from pipelines.tracking.gate import Decision, decide, differing_fields
 from pipelines.tracking.registry import Version, champion, versions
-from pipelines.tracking.store import connect
+from pipelines.tracking.store import connect, quiet_mlflow
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -114,3 +115,53 @@ def test_the_gate():
     assert not decide(better, current, 0.5).champion  # it must gain more than that
     assert not decide(better | {"card": card | {"split": "val"}}, current, 0.0).champion
     assert differing_fields({"a": {"b": 1, "model_digest": 1}}, {"a": {"b": 2, "model_digest": 2}}) == ["a.b"]
+
+
+def test_a_decision_that_a_killed_process_did_not_carry_out_is_carried_out(workplace, monkeypatch):
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    workplace.model(seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.tracking.registry._carry_out", killed)
+        with pytest.raises(KeyboardInterrupt):
+            register.main()
+    assert [v.aliases for v in registered(workplace)] == [()]
+    register.main()
+    assert [v.aliases for v in registered(workplace)] == [("champion",)]
+
+    client = connect(workplace.settings, "ddpm-digits").client
+    client.delete_registered_model_alias("ddpm-digits", "champion")  # a person's decision
+    register.main()
+    assert [v.aliases for v in registered(workplace)] == [()]
+
+
+def test_two_registrations_at_once_make_one_version(workplace):
+    workplace.model(seed=1)
+    settings, found = workplace.settings, register.read_results()
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda _: register.register(workplace.params, settings, found), range(2)))
+    assert sorted(new for _, new in results) == [False, True]
+    assert [(v.number, v.aliases) for v in registered(workplace)] == [(1, ("champion",))]
+
+
+def test_the_summary_says_when_the_results_stand_in_another_registry(workplace, monkeypatch, capsys, tmp_path):
+    workplace.model(seed=1)
+    register.main()
+    summary.main()
+    assert "does not hold" not in capsys.readouterr().out
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    summary.main()
+    assert "does not hold ddpm-digits version 1: run `python -m pipelines.register`" in capsys.readouterr().out
+
+
+def test_a_loaded_version_draws_with_the_weights_that_were_evaluated(workplace):
+    mlflow = quiet_mlflow(workplace.settings)
+    asked = []
+    for weights in ("ema", "raw"):
+        workplace.model(seed=1, weights=weights)
+        register.main()
+        number = registered(workplace)[-1].number
+        loaded = mlflow.pyfunc.load_model(f"models:/ddpm-digits/{number}")
+        asked.append(loaded.unwrap_python_model().saved.net.tail.bias.sum().item())
+    assert asked[0] != asked[1]

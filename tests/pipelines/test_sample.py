@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +19,7 @@ from diffusion.samplers import DDIM, Ancestral, sample, trailing
 from diffusion.training.random import normal_per_image
 from pipelines.cluster.parallel import on_ray, serial_map
 from pipelines.cluster.session import ray_session
-from pipelines.errors import CheckpointError, DataError, TrainingError
+from pipelines.errors import CheckpointError, DataError, PipelineError, TrainingError
 from pipelines.measure.drawing import Drawing, draw, times_of
 from pipelines.measure.model import find_model
 from pipelines.measure.sampling import draw_samples, read_samples
@@ -225,3 +227,25 @@ def test_damaged_samples_are_refused(model: Path, tmp_path: Path) -> None:
     (tmp_path / "samples.json").write_text(json.dumps({**card, "count": 19}))
     with pytest.raises(DataError, match="not the images that"):
         read_samples(tmp_path)
+
+
+def test_the_stage_itself_needs_no_gpu(model: Path, tmp_path: Path) -> None:
+    """A machine without a GPU hands out tasks for those that have one."""
+    far = Drawing(find_model(model, HOW.weights, "cuda"), HOW, 0)
+
+    def elsewhere(
+        function: Callable[..., object], items: Iterable[object], on_done: Callable[[int], None] | None = None
+    ) -> Iterator[tuple[int, object]]:
+        yield from serial_map(partial(draw, drawing(model)), items, on_done)
+
+    draw_samples(tmp_path, far, elsewhere)
+    assert read_samples(tmp_path).card.device == "cuda"
+
+
+def test_no_room_for_the_images(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(PipelineError, match=r"20 samples need 0 MB in .*: No space left on device; free some space"):
+        draw_samples(tmp_path, drawing(model))

@@ -8,10 +8,11 @@ import pytest
 
 from pipelines.settings import Settings, TrackingSettings
 from pipelines.tracking.lineage import params_flat
+from pipelines.tracking.run import identity as run_identity
 from pipelines.tracking.run import stage_run
-from pipelines.tracking.sender import send_leftovers
+from pipelines.tracking.sender import send, send_leftovers
 from pipelines.tracking.spool import Spool, spool_folder
-from pipelines.tracking.store import connect
+from pipelines.tracking.store import connect, first_line
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 
@@ -104,6 +105,50 @@ def test_what_a_killed_stage_left_is_sent_without_its_torn_line(workplace):
     send_leftovers(workplace.settings)
     (run,) = runs(workplace, "train")
     assert run.data.metrics == {"loss": 0.5}
+
+
+def test_a_killed_stage_is_marked_as_killed_and_may_go_on(workplace):
+    with stage_run("train", workplace.params, dead_server(), key="k") as tracker:
+        tracker.metrics(1, {"loss": 0.5})
+    (path,) = spool_folder().glob("*.jsonl")
+    lines = path.read_text().splitlines(keepends=True)
+    assert json.loads(lines[-1]) == {"end": "FINISHED"}
+    path.write_text("".join(lines[:-1]))  # as kill -9 leaves it
+    send_leftovers(workplace.settings)
+    (run,) = runs(workplace, "train")
+    assert (run.info.status, run.data.metrics) == ("KILLED", {"loss": 0.5})
+    assert not path.exists()
+
+    with stage_run("train", workplace.params, workplace.settings, key="k") as tracker:
+        tracker.metrics(1, {"loss": 0.5})
+        tracker.metrics(2, {"loss": 0.25})
+    (run,) = runs(workplace, "train")
+    assert run.info.status == "FINISHED"
+    history = client(workplace).client.get_metric_history(run.info.run_id, "loss")
+    assert [(point.step, point.value) for point in history] == [(1, 0.5), (2, 0.25)]
+
+
+def test_another_server_gets_all_of_it(workplace, tmp_path):
+    """Half of a run was sent to one server; the settings now name another."""
+    identity = run_identity("train", workplace.params, "k")
+    spool = Spool.open(identity)
+    spool.metric("loss", 1, 0.5)
+    send(spool, workplace.settings)
+    spool.metric("loss", 2, 0.25)
+    spool.close()
+    elsewhere = Settings(tracking=TrackingSettings(uri=f"sqlite:///{tmp_path}/user-secret.db"))
+    spool = Spool.open(identity)
+    send(spool, elsewhere)
+    store = connect(elsewhere, workplace.params.register_.name)
+    (run,) = store.client.search_runs([store.experiment_id], "tags.stage = 'train'")
+    assert [point.step for point in store.client.get_metric_history(run.info.run_id, "loss")] == [1, 2]
+    assert "secret" not in spool.path.with_suffix(".sent").read_text()
+    spool.close()
+
+
+def test_an_error_without_words_is_named_by_its_kind():
+    assert first_line(OSError()) == "OSError"
+    assert first_line(OSError("http://me:pw@host is away\nand more")) == "http://***@host is away"
 
 
 def test_a_spool_belongs_to_one_process_at_a_time(workplace):
