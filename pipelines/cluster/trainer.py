@@ -50,6 +50,11 @@ def count_workers(ray: ModuleType, settings: RaySettings, shards: int) -> int:
     Raises:
         TrainingError: more than the virtual shards, or than fit a Ray that was started here.
     """
+    if settings.workers != "auto" and settings.workers > shards:
+        raise TrainingError(
+            f"ray.workers is {settings.workers}, but a batch is cut into train.virtual_shards = {shards} parts: use at "
+            f"most {shards} workers, or more virtual shards (which is another run)"
+        )
     there = ray.cluster_resources()
     wanted = {"CPU": settings.cpus_per_worker, "GPU": settings.gpus_per_worker}
     fitting = min(int(there.get(kind, 0) / amount) for kind, amount in wanted.items() if amount)
@@ -57,11 +62,6 @@ def count_workers(ray: ModuleType, settings: RaySettings, shards: int) -> int:
         raise nothing_fits(f"{least} worker{'s' * (least > 1)} cannot be had on this machine", wanted, there)
     if settings.workers == "auto":
         return 1 << (max(1, min(fitting, shards)).bit_length() - 1)
-    if settings.workers > shards:
-        raise TrainingError(
-            f"ray.workers is {settings.workers}, but a batch is cut into train.virtual_shards = {shards} parts: use at "
-            f"most {shards} workers, or more virtual shards (which is another run)"
-        )
     return settings.workers
 
 

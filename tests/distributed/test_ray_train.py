@@ -148,7 +148,8 @@ class FakeRay:
         ({"CPU": 64, "GPU": 3}, RaySettings(gpus_per_worker=1), 8, 2),
         ({"CPU": 4}, RaySettings(cpus_per_worker=2), 8, 2),
         ({"CPU": 1}, RaySettings(), 1, 1),
-        ({"CPU": 2}, RaySettings(workers=3), 8, 3),
+        ({"CPU": 4}, RaySettings(workers=3), 8, 3),
+        ({"CPU": 2}, RaySettings(workers=3, address="10.0.0.1:6379"), 8, 3),
     ],
 )
 def test_how_many_workers(there: dict[str, float], settings: RaySettings, shards: int, workers: int) -> None:
