@@ -77,30 +77,30 @@ def ray_map(
 def _in_order(
     ray: ModuleType, submit: Callable[[Any], Any], items: Iterator[tuple[int, Any]], width: int, on_done: OnDone | None
 ) -> Iterator[tuple[int, Any]]:
-    """Keep `width` tasks running, and their results until it is their turn."""
+    """Keep `width` tasks running, and their results until it is their turn.
+
+    After an error those that still run are left to end by themselves, at the latest with the session: Ray 2.60 kills
+    the driver when a task is cancelled in the moment in which it ends.
+    """
     running: dict[Any, int] = {}
     waiting: dict[int, Any] = {}
     turn = 0
-    try:
-        while True:
-            while len(running) < width and len(running) + len(waiting) < _HELD * width:
-                if (entry := next(items, None)) is None:
-                    break
-                running[submit(entry[1])] = entry[0]
-            if not running:
-                return
-            for task in ray.wait(list(running))[0]:
-                index = running[task]
-                waiting[index] = _result(ray, task, index)
-                del running[task]
-                if on_done:
-                    on_done(index)
-            while turn in waiting:
-                yield turn, waiting.pop(turn)
-                turn += 1
-    finally:
-        for task in running:
-            ray.cancel(task)
+    while True:
+        while len(running) < width and len(running) + len(waiting) < _HELD * width:
+            if (entry := next(items, None)) is None:
+                break
+            running[submit(entry[1])] = entry[0]
+        if not running:
+            return
+        for task in ray.wait(list(running))[0]:
+            index = running[task]
+            waiting[index] = _result(ray, task, index)
+            del running[task]
+            if on_done:
+                on_done(index)
+        while turn in waiting:
+            yield turn, waiting.pop(turn)
+            turn += 1
 
 
 def _on_one_thread(function: Callable[[Item], Result], item: Item) -> Result:
