@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion.evaluation.statistics import Estimate, Spread
-from diffusion.process import BoundTerms
+from diffusion.process import BoundTerms, TimeBins
 
 Float64s = NDArray[np.float64]
 
@@ -22,6 +22,8 @@ class BoundEstimates:
     L_t_sum: Estimate
     L_0: Estimate
     total: Estimate
+    L_t_bins: tuple[Estimate, ...]
+    """The parts of L_t_sum, one for each bin of times."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +43,18 @@ class BitsPerDim:
     """(S,), increasing: the times that were visited."""
     L_t: Spread
     """Over the N images, one quantity for each time in `t`."""
+    L_t_bins: Float64s
+    """(N, B): the sums of L_t over the times of each bin."""
+    bins: TimeBins
+    """Which times they have."""
 
     @classmethod
-    def of(cls, terms: BoundTerms) -> BitsPerDim:
-        """Of one chunk of images."""
+    def of(cls, terms: BoundTerms, bins: TimeBins) -> BitsPerDim:
+        """Of one chunk of images.
+
+        Args:
+            bins: of the chain that was measured.
+        """
         L_t = terms.L_t.cpu().double().numpy()
         return cls(
             L_T=terms.L_T.cpu().double().numpy(),
@@ -52,6 +62,8 @@ class BitsPerDim:
             L_0=terms.L_0.cpu().double().numpy(),
             times=terms.times.cpu().numpy(),
             L_t=Spread.of(L_t),
+            L_t_bins=bins.sums(terms.L_t.cpu().double()).numpy(),
+            bins=bins,
         )
 
     @classmethod
@@ -71,6 +83,8 @@ class BitsPerDim:
             L_0=np.concatenate([part.L_0 for part in parts]),
             times=parts[0].times,
             L_t=Spread.pooled(part.L_t for part in parts),
+            L_t_bins=np.concatenate([part.L_t_bins for part in parts]),
+            bins=parts[0].bins,
         )
 
     @property
@@ -89,6 +103,5 @@ class BitsPerDim:
         Raises:
             ValueError: a single image, or a term that is not finite.
         """
-        return BoundEstimates(
-            Estimate.of(self.L_T), Estimate.of(self.L_t_sum), Estimate.of(self.L_0), Estimate.of(self.total)
-        )
+        terms = (Estimate.of(term) for term in (self.L_T, self.L_t_sum, self.L_0, self.total))
+        return BoundEstimates(*terms, tuple(Estimate.of(part) for part in self.L_t_bins.T))

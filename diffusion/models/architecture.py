@@ -29,6 +29,11 @@ class Architecture:
     """Share of features dropped before the last convolution of each residual block."""
     classes: int | None = None
     """Number of class labels; None for a network without labels."""
+    fourier_features: tuple[int, ...] = ()
+    """Exponents n of the sin(2^n pi x_t) and cos(2^n pi x_t) that the first convolution reads beside x_t."""
+    learned_variance: bool = False
+    """Whether twice the channels come out: the prediction, and where each pixel's variance lies between both fixed
+    ones."""
 
     def __post_init__(self) -> None:
         self._check_ranges()
@@ -70,6 +75,16 @@ class Architecture:
         return tuple(self.channels * multiplier for multiplier in self.channel_multipliers)
 
     @property
+    def head_channels(self) -> int:
+        """Channels that the first convolution reads: the image's, and a sine and a cosine of each per exponent."""
+        return self.in_channels * (1 + 2 * len(self.fourier_features))
+
+    @property
+    def out_channels(self) -> int:
+        """Channels that come out."""
+        return self.in_channels * (2 if self.learned_variance else 1)
+
+    @property
     def condition_width(self) -> int:
         """Features of the vector of time and label that every residual block is told."""
         return 4 * self.channels
@@ -89,6 +104,10 @@ class Architecture:
             )
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        if wrong := [n for n in self.fourier_features if not 0 <= n <= 10]:
+            raise ValueError(f"fourier_features must be exponents in 0..10, got {wrong[0]}")
+        if len(set(self.fourier_features)) < len(self.fourier_features):
+            raise ValueError(f"fourier_features must name each exponent once, got {list(self.fourier_features)}")
 
     def _check_halving(self) -> None:
         levels = len(self.channel_multipliers)

@@ -11,11 +11,22 @@ from typing import Any
 
 from diffusion.models.architecture import Architecture
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 REMEDY = "copy the model's whole folder again from where it was made, or train it again"
 
 _NAME = "model.json"
-_FIELDS = ("T", "architecture", "card", "description_sha256", "digests", "format_version", "levels", "sha256", "shape")
+_FIELDS = (
+    "T",
+    "architecture",
+    "card",
+    "description_sha256",
+    "digests",
+    "format_version",
+    "levels",
+    "predicts",
+    "sha256",
+    "shape",
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,8 @@ class Description:
     """Number of values a pixel of the data can take, 2 to 256: 17 for the digits, 256 for photographs."""
     T: int
     """Number of steps of the process."""
+    predicts: str
+    """What the network predicts: a value of `diffusion.process.Target`."""
     digests: Digests
     """Which weights these are."""
     sha256: str
@@ -59,6 +72,7 @@ class Description:
             "shape": list(self.architecture.shape),
             "levels": self.levels,
             "T": self.T,
+            "predicts": self.predicts,
             "digests": vars(self.digests),
             "sha256": self.sha256,
             "card": self.card,
@@ -86,6 +100,7 @@ class Description:
             architecture=Architecture.from_json(values["architecture"]),
             levels=values["levels"],
             T=values["T"],
+            predicts=values["predicts"],
             digests=Digests(**values["digests"]),
             sha256=values["sha256"],
             card=values["card"],

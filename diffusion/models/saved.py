@@ -21,7 +21,7 @@ from diffusion.models.contents import SCHEDULE, check_finite, check_shapes, cont
 from diffusion.models.description import REMEDY, Description, Digests, forget, json_card
 from diffusion.models.digest import content_digest
 from diffusion.models.unet import UNet
-from diffusion.process import NoiseSchedule
+from diffusion.process import NoiseSchedule, Target
 
 __all__ = ["SavedModel", "content_digest", "load_model", "save_model"]
 
@@ -42,6 +42,10 @@ class SavedModel:
     """(C, H, W) of one image."""
     classes: int | None
     """Number of class labels; None for a network without labels."""
+    predicts: Target
+    """What the network predicts."""
+    learned_variance: bool
+    """Whether it also says where each pixel's variance lies; it then returns 2 C channels."""
     digest: str
     """Content digest of all tensors in the file, whichever weights were asked for."""
     card: dict[str, Any]
@@ -57,6 +61,7 @@ def save_model(
     schedule: NoiseSchedule,
     levels: int,
     card: Mapping[str, Any],
+    predicts: Target | str = Target.EPS,
 ) -> str:
     """Write a model and return its content digest.
 
@@ -70,6 +75,7 @@ def save_model(
         schedule: the full process, times 1..T.
         levels: number of values a pixel of the data can take.
         card: how the model came about; JSON values.
+        predicts: what the network predicts.
 
     Raises:
         ValueError: the tensors do not fit the architecture or are not finite, the schedule is respaced, the levels
@@ -89,7 +95,8 @@ def save_model(
     forget(folder)
     (folder / _TENSORS).write_bytes(save(tensors))  # not save_file, which leaves a file that only its owner can read
     digests = Digests(content_digest(ema), content_digest(raw), content_digest(tensors))
-    Description(arch, levels, schedule.T, digests, _sha256(folder / _TENSORS), plain_card).write(folder)
+    sha256 = _sha256(folder / _TENSORS)
+    Description(arch, levels, schedule.T, str(Target(predicts)), digests, sha256, plain_card).write(folder)
     return digests.content
 
 
@@ -121,6 +128,8 @@ def load_model(folder: Path, weights: Literal["ema", "raw"] = "ema", device: tor
         levels=description.levels,
         shape=description.architecture.shape,
         classes=description.architecture.classes,
+        predicts=Target(description.predicts),
+        learned_variance=description.architecture.learned_variance,
         digest=description.digests.content,
         card=description.card,
     )

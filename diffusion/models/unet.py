@@ -9,12 +9,13 @@ from diffusion.models.architecture import Architecture
 from diffusion.models.attention import SelfAttention
 from diffusion.models.blocks import Downsample, ResidualBlock, Upsample
 from diffusion.models.condition import Condition
+from diffusion.models.fourier import fourier_features
 from diffusion.models.layers import group_norm, silent
 from diffusion.models.levels import AttentiveBlock, DownLevel, UpLevel
 
 
 class UNet(nn.Module):
-    """eps_hat = eps_theta(x_t, t): the noise in x_t, predicted.
+    """eps_hat = eps_theta(x_t, t): the noise in x_t, predicted (or x_0, or v, whatever it is trained on).
 
     Down through the resolutions, each `blocks` residual blocks deep; a middle with self-attention; up again, each block
     reading the feature map of the same size from the way down. Every residual block is told the time and the label. The
@@ -38,6 +39,8 @@ class UNet(nn.Module):
         attention_heads: int = 1,
         dropout: float = 0.0,
         classes: int | None = None,
+        fourier_features: Sequence[int] = (),
+        learned_variance: bool = False,
     ) -> None:
         """Each argument is described at the field of `Architecture` with its name.
 
@@ -56,17 +59,19 @@ class UNet(nn.Module):
             attention_heads,
             dropout,
             classes,
+            tuple(fourier_features),
+            learned_variance,
         )
         self.condition = Condition(a.channels, a.condition_width, a.classes)
-        self.head = nn.Conv2d(a.in_channels, a.channels, 3, padding=1)
+        self.head = nn.Conv2d(a.head_channels, a.channels, 3, padding=1)
         self.down = nn.ModuleList(_down_levels(a))
         self.middle = nn.ModuleList(_middle(a))
         self.up = nn.ModuleList(_up_levels(a))
         self.norm = group_norm(a.widths[0])
-        self.tail = silent(nn.Conv2d(a.widths[0], a.in_channels, 3, padding=1))
+        self.tail = silent(nn.Conv2d(a.widths[0], a.out_channels, 3, padding=1))
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """The predicted noise eps_hat, shaped like x_t.
+        """The predicted noise eps_hat, shaped like x_t; with a learned variance (N, 2 C, H, W), see `split_output`.
 
         Args:
             x_t: (N, C, H, W), noised images.
@@ -78,7 +83,7 @@ class UNet(nn.Module):
         """
         self._check(x_t, t)
         condition = self.condition(t, y)
-        h = self.head(x_t)
+        h = self.head(fourier_features(x_t, self.architecture.fourier_features))
         skips = [h]
         for level in self.down:
             h = level(h, condition, skips)

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from diffusion.process.decoder import Decoder, FirstStep
 from diffusion.process.forward import q_marginal, q_sample
-from diffusion.process.gaussian import gaussian_kl
+from diffusion.process.gaussian import Gaussian, gaussian_kl
+from diffusion.process.parameterization import Target
 from diffusion.process.posterior import q_posterior
-from diffusion.process.reverse import Variance, check_prediction, first_non_finite, p_reverse, predict_x_0
+from diffusion.process.reverse import Variance, first_non_finite, p_reverse, predict_x_0, split_output
 from diffusion.process.schedule import NoiseSchedule, at
 
 Model = Callable[..., Tensor]
@@ -44,6 +45,89 @@ class BoundTerms:
         return self.L_T + self.L_t_sum + self.L_0
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Noised images, and what the model made of each: all that a term is computed from."""
+
+    x_0: Tensor
+    """(n, C, H, W) float64, as are the others."""
+    x_t: Tensor
+    i: Tensor
+    """LongTensor (n,): the index of x_t in the chain."""
+    x_0_hat: Tensor
+    v: Tensor | None
+    """Where a learned variance lies (`split_output`), in the model's dtype; None for a fixed one."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Which bound of which process: all that a term depends on besides the image, its time and its noise."""
+
+    model: Model
+    """(x_t, t) -> prediction, in eval mode; called as (x_t, t, y=..) where there are labels."""
+    s: NoiseSchedule
+    """The chain that is measured, on the device of the images."""
+    decoder: Decoder
+    variance: Variance | str = Variance.SMALL
+    clip_x0: bool = True
+    target: Target | str = Target.EPS
+    """What the model predicts."""
+
+    def terms(self, x_0: Tensor, i: Tensor, eps: Tensor, y: Tensor | None, *, first: bool) -> Tensor:
+        """The terms of n pairs of an image and an index of the chain, (n,) float64 in nats.
+
+        Args:
+            x_0: (n, C, H, W), in the dtype that the model takes.
+            i: LongTensor (n,): 1 for all of them if `first`, which is L_0, else within 2..T.
+            eps: (n, C, H, W): the noise that makes x_t.
+            y: LongTensor (n,) of labels, for a model that is told them.
+
+        Raises:
+            ValueError: a prediction of the wrong shape.
+            NotFiniteError: a prediction that is not finite.
+        """
+        seen = self.predict(x_0, i, eps, y)
+        if not first:
+            return self.L_t(seen)
+        return self.L_0(seen, p_reverse(self.s, seen.x_t, i, seen.x_0_hat, self.variance, seen.v))
+
+    def predict(self, x_0: Tensor, i: Tensor, eps: Tensor, y: Tensor | None) -> Seen:
+        """One call of the model; arguments and errors as in `terms`, i within 1..T."""
+        s, exact = self.s, x_0.double()
+        x_t = q_sample(s, exact, i, eps.double())
+        t = s.time[i]
+        told = {} if y is None else {"y": y}
+        output = self.model(x_t.to(x_0.dtype), t, **told)
+        prediction, v = split_output(output, x_t, learned=Variance(self.variance) is Variance.LEARNED)
+        if (row := first_non_finite(output)) is not None:
+            raise NotFiniteError(row, int(t[row]))
+        x_0_hat = predict_x_0(s, x_t, i, prediction.double(), clip=self.clip_x0, target=self.target)
+        return Seen(exact, x_t, i, x_0_hat, v)
+
+    def L_t(self, seen: Seen) -> Tensor:
+        """KL(q(x_{t-1} | x_t, x_0) || p_theta(x_{t-1} | x_t)), (n,) in nats. Infinite at index 1: q is a point."""
+        q = q_posterior(self.s, seen.x_0, seen.x_t, seen.i)
+        p = p_reverse(self.s, seen.x_t, seen.i, seen.x_0_hat, self.variance, seen.v)
+        return gaussian_kl(*q, *p).flatten(1).sum(dim=1)
+
+    def L_0(self, seen: Seen, p: Gaussian) -> Tensor:
+        """-log p_theta(x_0 | x_t), (n,) in nats, by the decoder; `p` is the chain's step from x_t to the data."""
+        signal = at(self.s.alpha_bar, seen.i, seen.x_t)
+        noise = at(self.s.one_minus_alpha_bar, seen.i, seen.x_t)
+        log_p = self.decoder.log_likelihood(seen.x_0, FirstStep(seen.x_t, signal, noise, p.mean, p.variance))
+        return -log_p.flatten(1).sum(dim=1)
+
+
+class NotFiniteError(ValueError):
+    """A prediction that is not finite."""
+
+    def __init__(self, row: int, t: int) -> None:
+        super().__init__(f"the model's prediction is not finite for row {row} of the call, at t = {t}")
+        self.row = row
+        """Of the batch that the model was called with."""
+        self.t = t
+
+
 @torch.no_grad()
 def bound(
     model: Model,
@@ -56,9 +140,12 @@ def bound(
     clip_x0: bool = True,
     times: Sequence[int] | None = None,
     y: Tensor | None = None,
+    target: Target | str = Target.EPS,
     chunk: int = 128,
 ) -> BoundTerms:
     """The bound with every time visited once and every KL in closed form.
+
+    The host waits for the device once per call of the model, to refuse what is not finite.
 
     Args:
         model: (x_t, t) -> eps_hat, all (n, C, H, W) in x_0's dtype, t a LongTensor (n,) of times of the full process;
@@ -66,30 +153,40 @@ def bound(
         x_0: (N, C, H, W) in [-1, 1].
         noise: (t, shape of x_0) -> the eps that makes x_t; asked once per time.
         decoder: p(x_0 | x_1).
+        variance: with `learned` the model returns 2 C channels, see `split_output`.
         clip_x0: clip the predicted image to [-1, 1]. With and without are two different numbers.
         times: measure the process respaced to these (decreasing) times instead of all of T..1.
         y: (N,) labels of the images, for a model that is told them.
+        target: what the model predicts, if not eps. The bound is the same whichever of them a perfect model predicts.
         chunk: rows (image, time) per call of the model; memory depends on it and on N, not on T.
 
     Returns:
         Bits per dimension, float64, one row per image.
 
     Raises:
-        ValueError: no images, a prediction of the wrong shape or not finite (the message names image and t).
+        ValueError: no images, images off the levels of a discrete decoder, times that are not decreasing within T..1, a
+            prediction of the wrong shape or not finite (the message names image and t).
     """
     if len(x_0) == 0:
         raise ValueError("the bound needs at least one image")
+    decoder.check(x_0)
     chain = s.respaced(times).to(x_0.device)
+    measure = Measure(model, chain, decoder, variance, clip_x0, target)
+    labels = None if y is None else y.to(x_0.device)
     bits = 1 / (x_0[0].numel() * log(2))
     nats = torch.empty(len(x_0), chain.T, dtype=torch.float64, device=x_0.device)
     for indices in _groups(chain.T, max(1, chunk // len(x_0))):
         eps = torch.cat([noise(int(chain.time[i]), x_0.shape).to(x_0) for i in indices])
         i = torch.tensor(indices, device=x_0.device).repeat_interleave(len(x_0))
         image = torch.arange(len(x_0), device=x_0.device).repeat(len(indices))
-        terms = [
-            _terms(model, chain, x_0, y, image_k, i_k, eps_k, decoder=decoder, variance=variance, clip_x0=clip_x0)
-            for image_k, i_k, eps_k in zip(*(torch.split(whole, chunk) for whole in (image, i, eps)), strict=True)
-        ]
+        terms = []
+        for image_k, i_k, eps_k in zip(*(torch.split(whole, chunk) for whole in (image, i, eps)), strict=True):
+            y_k = None if labels is None else labels[image_k]
+            try:
+                terms.append(measure.terms(x_0[image_k], i_k, eps_k, y_k, first=indices == [1]))
+            except NotFiniteError as error:
+                where = f"image {int(image_k[error.row])} at t = {error.t}"
+                raise ValueError(f"the model's prediction is not finite for {where}") from None
         nats[:, [index - 1 for index in indices]] = torch.cat(terms).view(len(indices), len(x_0)).T
     return BoundTerms(prior_kl(chain, x_0) * bits, nats[:, 1:] * bits, nats[:, 0] * bits, chain.time[1:].cpu())
 
@@ -107,35 +204,3 @@ def _groups(T: int, size: int) -> Iterator[list[int]]:
     yield [1]
     for start in range(2, T + 1, size):
         yield list(range(start, min(start + size, T + 1)))
-
-
-def _terms(
-    model: Model,
-    chain: NoiseSchedule,
-    images: Tensor,
-    labels: Tensor | None,
-    image: Tensor,
-    i: Tensor,
-    eps: Tensor,
-    *,
-    decoder: Decoder,
-    variance: Variance | str,
-    clip_x0: bool,
-) -> Tensor:
-    """L_{t-1} (or L_0 where i = 1) in nats for rows (image, i), (n,) float64. All of i is 1, or none."""
-    x_0 = images[image].double()
-    x_t = q_sample(chain, x_0, i, eps.double())
-    t = chain.time[i]
-    told = {} if labels is None else {"y": labels.to(x_t.device)[image]}
-    eps_hat = check_prediction(model(x_t.to(images.dtype), t, **told), x_t).double()
-    if (row := first_non_finite(eps_hat)) is not None:
-        raise ValueError(f"the model's prediction is not finite for image {int(image[row])} at t = {int(t[row])}")
-    x_0_hat = predict_x_0(chain, x_t, i, eps_hat, clip=clip_x0)
-    p = p_reverse(chain, x_t, i, x_0_hat, variance)
-    if int(i[0]) == 1:
-        signal, noise = at(chain.alpha_bar, i, x_t), at(chain.one_minus_alpha_bar, i, x_t)
-        first = FirstStep(x_t, signal, noise, p.mean, p.variance)
-        elementwise = -decoder.log_likelihood(x_0, first)
-    else:
-        elementwise = gaussian_kl(*q_posterior(chain, x_0, x_t, i), *p)
-    return elementwise.flatten(1).sum(dim=1)

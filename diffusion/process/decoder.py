@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diffusion.process.gaussian import gaussian_log_density, log_normal_interval
-from diffusion.process.levels import on_levels
+from diffusion.process.levels import check_on_levels, on_levels
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,15 @@ class FirstStep:
     mean: Tensor
     """mu_theta(x_1, 1), (N, C, H, W)."""
     variance: Tensor
-    """sigma_1^2, (N, 1, 1, 1)."""
+    """sigma_1^2, (N, 1, 1, 1), or of each pixel."""
 
 
 class Decoder(Protocol):
     """p(x_0 | x_1)."""
+
+    def check(self, x_0: Tensor) -> None:
+        """Raise ValueError for images that it gives no probability. Waits for the device."""
+        ...
 
     def log_likelihood(self, x_0: Tensor, first: FirstStep) -> Tensor:
         """log p(x_0 | x_1) in nats, elementwise, (N, C, H, W) float64."""
@@ -48,6 +52,9 @@ class DiscretizedGaussian:
     """
 
     levels: int = 256
+
+    def check(self, x_0: Tensor) -> None:
+        check_on_levels(x_0, self.levels)
 
     def log_likelihood(self, x_0: Tensor, first: FirstStep) -> Tensor:
         x_0, mean, sigma = on_levels(x_0, self.levels), first.mean.double(), first.variance.double().sqrt()
@@ -67,6 +74,9 @@ class NormalizedLevels:
 
     levels: int = 256
 
+    def check(self, x_0: Tensor) -> None:
+        check_on_levels(x_0, self.levels)
+
     def log_likelihood(self, x_0: Tensor, first: FirstStep) -> Tensor:
         x_0 = on_levels(x_0, self.levels)
         x_1, signal = first.x_1.double(), first.alpha_bar_1.double().sqrt()
@@ -84,6 +94,9 @@ class NormalizedLevels:
 @dataclass(frozen=True)
 class GaussianDensity:
     """log N(x_0; mu_theta(x_1, 1), sigma_1^2 I): a density, for continuous data and as a check (Chan 2024)."""
+
+    def check(self, x_0: Tensor) -> None:
+        pass
 
     def log_likelihood(self, x_0: Tensor, first: FirstStep) -> Tensor:
         return gaussian_log_density(x_0.double(), first.mean.double(), first.variance.double())

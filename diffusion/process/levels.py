@@ -17,21 +17,35 @@ def to_levels(x: Tensor, levels: int) -> Tensor:
 
 
 def on_levels(x_0: Tensor, levels: int) -> Tensor:
-    """x_0 in float64, moved onto its level exactly.
+    """x_0 in float64, moved onto its level exactly. It is checked on the CPU only: elsewhere the check would wait."""
+    _check(levels)
+    if x_0.device.type == "cpu":
+        check_on_levels(x_0, levels)
+    return _nearest(x_0, levels) * (2 / (levels - 1)) - 1
+
+
+def check_on_levels(x_0: Tensor, levels: int) -> None:
+    """Refuse images that are not made of the data's levels. Waits for the device.
 
     Raises:
         ValueError: a pixel lies outside [-1, 1] or between the levels, where a discrete decoder has no probability.
     """
     _check(levels)
-    position = (x_0.double() + 1) * ((levels - 1) / 2)
-    level = position.round().clamp(0, levels - 1)
-    worst = float((position - level).abs().max()) if x_0.numel() else 0.0
+    worst = float((_position(x_0, levels) - _nearest(x_0, levels)).abs().max()) if x_0.numel() else 0.0
     if not worst < 1e-3:
         raise ValueError(
             f"x_0 must lie on the {levels} levels of [-1, 1], but a pixel is {worst:.3g} levels off; "
             "scale it with to_unit(images, levels), or use the GaussianDensity decoder for continuous data"
         )
-    return level * (2 / (levels - 1)) - 1
+
+
+def _position(x_0: Tensor, levels: int) -> Tensor:
+    """Levels as real numbers: -1 is 0, and 1 the highest."""
+    return (x_0.double() + 1) * ((levels - 1) / 2)
+
+
+def _nearest(x_0: Tensor, levels: int) -> Tensor:
+    return _position(x_0, levels).round().clamp(0, levels - 1)
 
 
 def _check(levels: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from diffusion.process.forward import q_sample
-from diffusion.process.reverse import check_prediction
+from diffusion.process.reverse import split_output
 from diffusion.process.schedule import NoiseSchedule
 
 
@@ -23,5 +23,5 @@ def simple_loss(
         eps: (N, C, H, W), standard normal.
     """
     x_t = q_sample(s, x_0, t, eps)
-    eps_hat = check_prediction(model(x_t, t), x_t)
+    eps_hat, _ = split_output(model(x_t, t), x_t, learned=False)
     return ((eps - eps_hat) ** 2).flatten(1).mean(dim=1)

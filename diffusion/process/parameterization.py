@@ -7,9 +7,79 @@ With a = sqrt(alpha_bar_t) and b = sqrt(1 - alpha_bar_t):
 All arguments are (N, C, H, W), t is a LongTensor (N,) in 1..T. v: Salimans & Ho 2022; score: Song et al. 2021.
 """
 
+from enum import StrEnum
+
+import torch
 from torch import Tensor
 
 from diffusion.process.schedule import NoiseSchedule, at, check_times
+
+
+class Target(StrEnum):
+    """What a network predicts."""
+
+    EPS = "eps"
+    X_0 = "x_0"
+    V = "v"
+    SCORE = "score"
+
+
+def target_of(s: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor, target: Target | str) -> Tensor:
+    """What a perfect network that knew x_0 and eps would return for x_t."""
+    a, b = _signal_and_noise(s, x_0, t)
+    match Target(target):
+        case Target.EPS:
+            return eps
+        case Target.X_0:
+            return x_0
+        case Target.V:
+            return a * eps - b * x_0
+        case Target.SCORE:
+            return -eps / b
+
+
+def to_x_0(s: NoiseSchedule, x_t: Tensor, t: Tensor, prediction: Tensor, target: Target | str) -> Tensor:
+    """The image that a prediction of any kind stands for."""
+    match Target(target):
+        case Target.EPS:
+            return eps_to_x_0(s, x_t, t, prediction)
+        case Target.X_0:
+            return prediction
+        case Target.V:
+            return v_to_x_0(s, x_t, t, prediction)
+        case Target.SCORE:
+            return eps_to_x_0(s, x_t, t, score_to_eps(s, x_t, t, prediction))
+
+
+def to_eps(s: NoiseSchedule, x_t: Tensor, t: Tensor, prediction: Tensor, target: Target | str) -> Tensor:
+    """The noise that a prediction of any kind stands for."""
+    match Target(target):
+        case Target.EPS:
+            return prediction
+        case Target.X_0:
+            return x_0_to_eps(s, x_t, t, prediction)
+        case Target.V:
+            return v_to_eps(s, x_t, t, prediction)
+        case Target.SCORE:
+            return score_to_eps(s, x_t, t, prediction)
+
+
+def eps_error_scale(s: NoiseSchedule, target: Target | str) -> Tensor:
+    """k_t with ||eps - eps_hat||^2 = k_t ||target - prediction||^2, (T + 1,) float64: 1, SNR, alpha_bar, 1 - alpha_bar.
+
+    At fixed x_t each of the four is affine in eps, with the factors 1, -b / a, 1 / a and -1 / b. 0 at index 0.
+    """
+    match Target(target):
+        case Target.EPS:
+            table = torch.ones_like(s.alpha_bar)
+        case Target.X_0:
+            table = s.snr.clone()
+        case Target.V:
+            table = s.alpha_bar.clone()
+        case Target.SCORE:
+            table = s.one_minus_alpha_bar.clone()
+    table[0] = 0
+    return table
 
 
 def eps_to_x_0(s: NoiseSchedule, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:

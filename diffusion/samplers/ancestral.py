@@ -20,6 +20,6 @@ class Ancestral:
     variance: Variance | str = Variance.SMALL
 
     def step(self, denoise: Denoiser, x_t: Tensor, i: int, draw: Callable[[], Tensor]) -> Step:
-        x_0_hat = denoise(x_t, i).x_0_hat
-        p = p_reverse(denoise.s, x_t, denoise.index(i, x_t), x_0_hat, self.variance)
+        x_0_hat, _, v = denoise(x_t, i)
+        p = p_reverse(denoise.s, x_t, denoise.index(i, x_t), x_0_hat, self.variance, v)
         return Step(p.mean if i == 1 else p.mean + p.variance.sqrt() * draw(), x_0_hat)

@@ -25,7 +25,7 @@ class DDIM:
 
     def step(self, denoise: Denoiser, x_t: Tensor, i: int, draw: Callable[[], Tensor]) -> Step:
         s = denoise.s
-        x_0_hat, eps_hat = denoise(x_t, i)
+        x_0_hat, eps_hat, _ = denoise(x_t, i)
         t, previous = denoise.index(i, x_t), denoise.index(i - 1, x_t)
         variance = self.eta**2 * s.beta_tilde[t]
         rest = (s.one_minus_alpha_bar[previous] - variance).clamp(min=0)

@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from diffusion.process.parameterization import x_0_to_eps
-from diffusion.process.reverse import check_prediction, first_non_finite, predict_x_0
+from diffusion.process.parameterization import Target, to_eps, x_0_to_eps
+from diffusion.process.reverse import first_non_finite, predict_x_0, split_output
 from diffusion.process.schedule import NoiseSchedule
 
 Model = Callable[[Tensor, Tensor], Tensor]
@@ -25,6 +25,8 @@ class Prediction(NamedTuple):
     """(N, C, H, W), clipped if that was asked for."""
     eps_hat: Tensor
     """(N, C, H, W), derived again from x_0_hat when that was clipped."""
+    v: Tensor | None
+    """(N, C, H, W): where each pixel's variance lies between the two fixed ones, of a network that has learned it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Denoiser:
     model: Model
     s: NoiseSchedule
     clip_x0: bool
+    target: Target | str = Target.EPS
+    """What the network predicts."""
 
     def index(self, i: int, x: Tensor) -> Tensor:
         """i for each image of the batch, LongTensor (N,)."""
@@ -41,14 +45,15 @@ class Denoiser:
 
     def __call__(self, x_t: Tensor, i: int) -> Prediction:
         index = self.index(i, x_t)
-        eps_hat = check_prediction(self.model(x_t, self.s.time[index]), x_t)
-        if (image := first_non_finite(eps_hat)) is not None:
+        output = self.model(x_t, self.s.time[index])
+        prediction, v = split_output(output, x_t)
+        if (image := first_non_finite(output)) is not None:
             t = int(self.s.time[i])
             raise ValueError(f"the model's prediction is not finite for image {image} of the batch at t = {t}")
-        x_0_hat = predict_x_0(self.s, x_t, index, eps_hat, clip=self.clip_x0)
+        x_0_hat = predict_x_0(self.s, x_t, index, prediction, clip=self.clip_x0, target=self.target)
         if self.clip_x0:
-            eps_hat = x_0_to_eps(self.s, x_t, index, x_0_hat)
-        return Prediction(x_0_hat, eps_hat)
+            return Prediction(x_0_hat, x_0_to_eps(self.s, x_t, index, x_0_hat), v)
+        return Prediction(x_0_hat, to_eps(self.s, x_t, index, prediction, self.target), v)
 
 
 class Step(NamedTuple):
@@ -78,18 +83,21 @@ def sample(
     times: Sequence[int] | None = None,
     noise: Noise | None = None,
     clip_x0: bool = True,
+    target: Target | str = Target.EPS,
     on_step: OnStep | None = None,
 ) -> Tensor:
     """Draw images: from x_T down to x_0, the last step without noise. Ho et al. 2020, algorithm 2.
 
     Args:
         model: (x_t, t) -> eps_hat, all (N, C, H, W), t a LongTensor (N,) of times of the full process. In eval mode.
+            One with a learned variance returns 2 C channels (`split_output`); samplers that do not ask for it leave it.
         x_T: (N, C, H, W), standard normal.
         sampler: how to step.
         times: the times to visit, decreasing; None visits T..1.
         noise: (k, shape) -> standard normal noise for the k-th step, k = 0 being the one that leaves x_T; not asked for
             by a sampler that adds none.
         clip_x0: clip the predicted image to [-1, 1] at each step.
+        target: what the model predicts, if not eps.
         on_step: called after each step with (k, the time reached, x, x_0_hat).
 
     Returns:
@@ -99,7 +107,7 @@ def sample(
         ValueError: times that are not decreasing within T..1, noise missing, or a prediction of the wrong shape or not
             finite (the message names image and time).
     """
-    denoise = Denoiser(model, s.respaced(times).to(x_T.device), clip_x0)
+    denoise = Denoiser(model, s.respaced(times).to(x_T.device), clip_x0, target)
     x = x_T
     for k, i in enumerate(range(denoise.s.T, 0, -1)):
         x, x_0_hat = sampler.step(denoise, x, i, _drawing(noise, k, x))

@@ -1,6 +1,7 @@
-"""What is drawn for a virtual shard at a step: times, noise, flips, dropout. Functions of (seed, step, shard) only.
+"""What is drawn for a virtual shard at a step besides its times: noise, flips, dropout.
 
-So they do not depend on the worker that computes the shard, on what ran before, or on how the shards are reduced.
+Functions of (seed, step, shard) only. So they do not depend on the worker that computes the shard, on what ran before,
+or on how the shards are reduced.
 """
 
 from collections.abc import Sequence
@@ -17,8 +18,6 @@ from diffusion.training.random import generator, key, numbers
 class Draws:
     """The random numbers of one shard of n images, on the device that needs them."""
 
-    t: Tensor
-    """(n,) int64, uniform in 1..T."""
     eps: Tensor
     """(n, C, H, W) float32, standard normal."""
     flip: Tensor | None
@@ -26,7 +25,7 @@ class Draws:
 
 
 def draw(
-    seed: int, step: int, shard: int, *, T: int, shape: Sequence[int], flip: bool, device: torch.device | str = "cpu"
+    seed: int, step: int, shard: int, *, shape: Sequence[int], flip: bool, device: torch.device | str = "cpu"
 ) -> Draws:
     """The draws of one shard; `shape` is that of its images, (n, C, H, W).
 
@@ -35,13 +34,11 @@ def draw(
     n, size, position = shape[0], tuple(shape), (seed, "train", step, shard)
     if torch.device(device).type == "cpu":
         rng = numbers(*position)
-        t = torch.from_numpy(rng.integers(1, T + 1, n))
         eps = torch.from_numpy(rng.standard_normal(size, dtype=np.float32))
-        return Draws(t, eps, torch.from_numpy(rng.random(n) < 0.5) if flip else None)
+        return Draws(eps, torch.from_numpy(rng.random(n) < 0.5) if flip else None)
     source = generator(*position, device=device)
-    t = torch.randint(1, T + 1, (n,), generator=source, device=device)
     eps = torch.randn(size, generator=source, device=device)
-    return Draws(t, eps, torch.rand(n, generator=source, device=device) < 0.5 if flip else None)
+    return Draws(eps, torch.rand(n, generator=source, device=device) < 0.5 if flip else None)
 
 
 def mirror(images: Tensor, flip: Tensor | None) -> Tensor:

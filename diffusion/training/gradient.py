@@ -1,4 +1,4 @@
-"""The gradient of all parameters and the loss in one flat tensor, so that a reduction is one operation."""
+"""The gradient of all parameters, the loss and the tallied sums in one flat tensor: a reduction is one operation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ class FlatGradient:
     """One float32 tensor; `views` are its parts in the shapes of the parameters."""
 
     flat: Tensor
-    """(P + 1,) float32: the gradients of the P parameters in order, then the loss."""
+    """(P + 1 + R,) float32: the gradients of the P parameters in order, then the loss, then R tallied sums."""
+    size: int
+    """P."""
     views: list[Tensor]
     """Views into `flat`, one per parameter, in its shape and its order in memory."""
 
     @classmethod
-    def like(cls, parameters: Sequence[Tensor]) -> FlatGradient:
-        """A zero gradient on the device of `parameters`, which must be float32 and dense.
+    def like(cls, parameters: Sequence[Tensor], tallied: int = 0) -> FlatGradient:
+        """A zero gradient on the device of `parameters`, which must be float32 and dense; R is `tallied`.
 
         The fused optimiser walks through memory, so each part lies there as its parameter does.
         """
@@ -29,34 +31,48 @@ class FlatGradient:
         if not all(map(_dense, parameters)):
             raise ValueError("parameters must be contiguous or channels-last, got a view that repeats or skips memory")
         sizes = [p.numel() for p in parameters]
-        flat = torch.zeros(sum(sizes) + 1, device=parameters[0].device)
-        parts = torch.split(flat, [*sizes, 1])[:-1]
-        return cls(flat, [part.as_strided(p.shape, p.stride()) for part, p in zip(parts, parameters, strict=True)])
+        flat = torch.zeros(sum(sizes) + 1 + tallied, device=parameters[0].device)
+        parts = torch.split(flat, [*sizes, 1 + tallied])[:-1]
+        return cls(
+            flat, sum(sizes), [part.as_strided(p.shape, p.stride()) for part, p in zip(parts, parameters, strict=True)]
+        )
 
     @property
     def gradient(self) -> Tensor:
-        """(P,): all but the loss."""
-        return self.flat[:-1]
+        """(P,): the gradients alone."""
+        return self.flat[: self.size]
 
     @property
     def loss(self) -> Tensor:
         """(): the loss."""
-        return self.flat[-1]
+        return self.flat[self.size]
+
+    @property
+    def tallied(self) -> Tensor:
+        """(R,): the sums that travel with the gradient."""
+        return self.flat[self.size + 1 :]
+
+    @property
+    def rest(self) -> Tensor:
+        """(1 + R,): the loss and the sums, which are no gradients."""
+        return self.flat[self.size :]
 
     def attach(self, parameters: Sequence[nn.Parameter]) -> None:
         """Make each parameter's `grad` the view that belongs to it: a backward pass then adds to this gradient."""
         for parameter, view in zip(parameters, self.views, strict=True):
             parameter.grad = view
 
-    def set(self, gradients: Sequence[Tensor], loss: Tensor) -> None:
-        """Overwrite with the gradients of the parameters and their loss."""
+    def set(self, gradients: Sequence[Tensor], loss: Tensor, tallied: Tensor) -> None:
+        """Overwrite with the gradients of the parameters, their loss and the sums."""
         torch._foreach_copy_(self.views, list(gradients))
         self.loss.copy_(loss)
+        self.tallied.copy_(tallied)
 
-    def add(self, gradients: Sequence[Tensor], loss: Tensor) -> None:
+    def add(self, gradients: Sequence[Tensor], loss: Tensor, tallied: Tensor) -> None:
         """Add them."""
         torch._foreach_add_(self.views, list(gradients))
         self.loss.add_(loss)
+        self.tallied.add_(tallied)
 
 
 def _dense(parameter: Tensor) -> bool:

@@ -58,7 +58,7 @@ def diagnose(net: nn.Module, objective: Objective, step: int) -> list[Suspect]:
     batches = objective.minibatches.batches
     for shard in range(batches.shards):
         parts = objective.parts(step, [shard])
-        losses = torch.cat([objective.loss(net, part) for part in parts]).tolist()
+        losses = torch.cat([objective.loss(net, part).loss for part in parts]).tolist()
         times = torch.cat([part.t for part in parts]).tolist()
         suspects += [
             Suspect(index, t, loss)

@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from diffusion.training.points import BoundPoint, LossPoint, Point
 
+_NUMBERS = ("L_T", "L_t_sum", "L_0", "L_t_sum_se", "L_0_se", "total_se")
+
 
 class History:
     """The points so far, and the sums towards the next."""
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    def __init__(self, device: torch.device | str = "cpu", tallied: int = 0) -> None:
+        """`tallied`: length of the sums that come with each step for the running bound."""
         self.losses: list[LossPoint] = []
+        self.running: list[BoundPoint] = []
         self.bounds: list[BoundPoint] = []
-        self._sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(2 + tallied, dtype=torch.float64, device=device)
 
     @property
     def points(self) -> list[Point]:
-        """Both curves."""
-        return [*self.losses, *self.bounds]
+        """All curves."""
+        return [*self.losses, *self.running, *self.bounds]
 
-    def add(self, loss: Tensor, gradient_norm: Tensor) -> None:
-        """Count a step; both are () and stay on the device."""
-        self._sums += torch.stack([loss, gradient_norm])
+    @property
+    def tallied(self) -> Tensor:
+        """The sums of the running bound since the last point, float64."""
+        return self._sums[2:]
+
+    def add(self, loss: Tensor, gradient_norm: Tensor, tallied: Tensor) -> None:
+        """Count a step; the first two are (), and all stay on the device."""
+        self._sums += torch.cat([torch.stack([loss, gradient_norm]), tallied])
 
     def close(self, step: int, steps: int, learning_rate: float) -> LossPoint:
         """End a point over the last `steps` steps and return it. Waits for the device."""
-        loss, gradient_norm = (self._sums / steps).tolist()
+        loss, gradient_norm = (self._sums[:2] / steps).tolist()
         self._sums.zero_()
         point = LossPoint(step, loss, gradient_norm, learning_rate)
         self.losses.append(point)
@@ -39,18 +49,32 @@ class History:
     def tensors(self) -> dict[str, Tensor]:
         """Everything as float64 tensors: exact, since steps are below 2^53."""
         return {
-            "losses": _table(self.losses, len(fields(LossPoint))),
-            "bounds": _table(self.bounds, len(fields(BoundPoint))),
+            "losses": _table([astuple(point) for point in self.losses], len(fields(LossPoint))),
+            "running": _bound_table(self.running),
+            "bounds": _bound_table(self.bounds),
             "sums": self._sums,
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what `tensors` gave."""
         self.losses = [LossPoint(int(step), *rest) for step, *rest in tensors["losses"].tolist()]
-        self.bounds = [BoundPoint(int(step), *rest) for step, *rest in tensors["bounds"].tolist()]
-        self._sums.copy_(tensors["sums"])
+        self.running = _bound_points("running", tensors["running"])
+        self.bounds = _bound_points("validation", tensors["bounds"])
+        self._sums = tensors["sums"].to(self._sums.device, copy=True)
 
 
-def _table(points: list[LossPoint] | list[BoundPoint], width: int) -> Tensor:
-    rows = [astuple(point) for point in points]
+def _bound_table(points: Sequence[BoundPoint]) -> Tensor:
+    rows = [(point.step, *(getattr(point, name) for name in _NUMBERS), *point.bins) for point in points]
+    return _table(rows, len(rows[0]) if rows else 1 + len(_NUMBERS))
+
+
+def _bound_points(source: Literal["running", "validation"], table: Tensor) -> list[BoundPoint]:
+    last = len(_NUMBERS)
+    return [
+        BoundPoint(source, int(step), *rest[:last], bins=tuple(rest[last:]))  # type: ignore[misc]
+        for step, *rest in table.tolist()
+    ]
+
+
+def _table(rows: Sequence[tuple[float, ...]], width: int) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), width)

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion.process import to_unit
 from diffusion.training.batches import Batches, Images
-from diffusion.training.draws import Draws, draw, mirror
+from diffusion.training.draws import draw, mirror
+from diffusion.training.times import Times
 
 
 @dataclass(frozen=True)
@@ -27,17 +29,27 @@ class Minibatch:
     """(n, C, H, W) float32, standard normal."""
     y: Tensor | None
     """(n,) int64: the classes, for a network that is told them."""
+    weight: Tensor | None
+    """(n,) float32: how much each loss counts for its time, 1 / (T p_t); None where all are 1."""
+    at_first: tuple[bool, ...]
+    """(n,), known to the host: which images are at t = 1, where the bound's term is L_0."""
 
     def __len__(self) -> int:
         return len(self.x_0)
 
+    @property
+    def first_rows(self) -> list[int]:
+        """The images at t = 1."""
+        return [row for row, first in enumerate(self.at_first) if first]
+
     def split(self, size: int | None) -> list[Minibatch]:
         """Parts of `size` neighbouring images; all of them in one part where it is None."""
-        return [self._rows(i, i + size) for i in range(0, len(self), size)] if size else [self]
+        return [self._rows(slice(i, i + size)) for i in range(0, len(self), size)] if size else [self]
 
-    def _rows(self, start: int, stop: int) -> Minibatch:
-        y = None if self.y is None else self.y[start:stop]
-        return Minibatch(self.x_0[start:stop], self.t[start:stop], self.eps[start:stop], y)
+    def _rows(self, rows: slice) -> Minibatch:
+        y = None if self.y is None else self.y[rows]
+        weight = None if self.weight is None else self.weight[rows]
+        return Minibatch(self.x_0[rows], self.t[rows], self.eps[rows], y, weight, self.at_first[rows])
 
     @classmethod
     def joined(cls, parts: Sequence[Minibatch]) -> Minibatch:
@@ -45,11 +57,14 @@ class Minibatch:
         if len(parts) == 1:
             return parts[0]
         labels = [part.y for part in parts if part.y is not None]
+        weights = [part.weight for part in parts if part.weight is not None]
         return cls(
             torch.cat([part.x_0 for part in parts]),
             torch.cat([part.t for part in parts]),
             torch.cat([part.eps for part in parts]),
             torch.cat(labels) if labels else None,
+            torch.cat(weights) if weights else None,
+            tuple(first for part in parts for first in part.at_first),
         )
 
 
@@ -61,7 +76,7 @@ class Minibatches:
     levels: int
     """Grey levels of the images: 0..levels-1 becomes [-1, 1]."""
     batches: Batches
-    T: int
+    times: Times
     flip: bool = False
     """Mirror each image with probability 1/2."""
     labelled: bool = False
@@ -76,17 +91,21 @@ class Minibatches:
         """Neighbouring virtual shards of one step (counted from 0), joined in order."""
         return Minibatch.joined([self._shard(step, shard) for shard in shards])
 
-    def draws(self, step: int, shard: int, shape: Sequence[int]) -> Draws:
-        """What is drawn for one shard with images of `shape` (n, C, H, W)."""
-        return draw(self.batches.seed, step, shard, T=self.T, shape=shape, flip=self.flip, device=self.device)
-
     def _shard(self, step: int, shard: int) -> Minibatch:
         indices = self.batches.indices(step, shard)
         images = self._to_device(self.images.read(indices))
-        draws = self.draws(step, shard, images.shape)
+        t = self.times.of(step, shard, len(indices))
+        weights = self.times.weights(t)
+        draws = draw(self.batches.seed, step, shard, shape=images.shape, flip=self.flip, device=self.device)
         labels = self.images.labels if self.labelled else None
-        y = None if labels is None else self._to_device(labels[indices])
-        return Minibatch(mirror(to_unit(images, self.levels), draws.flip), draws.t, draws.eps, y)
+        return Minibatch(
+            x_0=mirror(to_unit(images, self.levels), draws.flip),
+            t=self._to_device(t),
+            eps=draws.eps,
+            y=None if labels is None else self._to_device(labels[indices]),
+            weight=None if weights is None else self._to_device(weights.astype(np.float32)),
+            at_first=tuple((t == 1).tolist()),
+        )
 
     def _to_device(self, array: NDArray[Any]) -> Tensor:
         """The array as a tensor there; a GPU takes it from page-locked memory, so that the host need not wait."""

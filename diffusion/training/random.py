@@ -47,18 +47,25 @@ def generator(seed: int, stream: str, *position: Position, device: torch.device 
     return torch.Generator(device).manual_seed(key(seed, stream, *position) % 2**63)
 
 
-def normal_per_image(seed: int, stream: str, image_ids: Sequence[Position], step: int, shape: Sequence[int]) -> Tensor:
+def normal_per_image(
+    seed: int, stream: str, image_ids: Sequence[Position], step: int | Sequence[int], shape: Sequence[int]
+) -> Tensor:
     """Standard normal noise for a batch of images, float32 (N, *shape), drawn image by image.
 
     The noise of an image depends on its id and the step only, so neither the batch size nor the number of workers
-    changes it. `shape` is that of one image, (C, H, W).
+    changes it.
+
+    Args:
+        step: of all images, or one for each.
+        shape: of one image, (C, H, W).
     """
+    steps = [step] * len(image_ids) if isinstance(step, int) else step
     noise = np.empty((len(image_ids), *shape), np.float32)
     philox = np.random.Philox(0)
     draw = np.random.Generator(philox)
     state = philox.state
-    for row, image_id in zip(noise, image_ids, strict=True):
-        k = key(seed, stream, image_id, step)
+    for row, image_id, position in zip(noise, image_ids, steps, strict=True):
+        k = key(seed, stream, image_id, position)
         state["state"] = {"counter": np.zeros(4, np.uint64), "key": np.array([k % 2**64, k >> 64], np.uint64)}
         philox.state = state  # a third of the cost of a new generator, and the same numbers
         draw.standard_normal(dtype=np.float32, out=row)

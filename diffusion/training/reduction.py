@@ -46,7 +46,7 @@ class Strict:
         self._net = net
         self._objective = objective
         self._parameters = list(net.parameters())
-        self._buffers = [FlatGradient.like(self._parameters) for _ in range(shares.buffers)]
+        self._buffers = [FlatGradient.like(self._parameters, objective.tally.size) for _ in range(shares.buffers)]
         self._sum = TreeSum(shares, rank, [buffer.flat for buffer in self._buffers])
 
     def __call__(self, step: int) -> FlatGradient:
@@ -56,12 +56,12 @@ class Strict:
     def _shard(self, step: int, shard: int, out: FlatGradient) -> None:
         """The gradient of one virtual shard, microbatch by microbatch, into `out`."""
         for number, part in enumerate(self._objective.parts(step, [shard])):
-            loss = self._objective.share(self._net, part)
+            loss, tallied = self._objective.share(self._net, part)
             gradients = torch.autograd.grad(loss, self._parameters)
             if number == 0:
-                out.set(gradients, loss.detach())
+                out.set(gradients, loss.detach(), tallied)
             else:
-                out.add(gradients, loss.detach())
+                out.add(gradients, loss.detach(), tallied)
 
 
 class Fast:
@@ -71,7 +71,7 @@ class Fast:
         self._objective = objective
         self._own = shares.of(rank)
         self._workers = shares.workers
-        self._gradient = FlatGradient.like(list(net.parameters()))
+        self._gradient = FlatGradient.like(list(net.parameters()), objective.tally.size)
         self._gradient.attach(list(net.parameters()))
         self._net = DistributedDataParallel(net) if shares.workers > 1 else net
 
@@ -80,11 +80,12 @@ class Fast:
         parts = self._objective.parts(step, self._own)
         for part in parts:
             with nullcontext() if part is parts[-1] else self._unsynchronised():
-                share = self._objective.share(self._net, part)
-                torch.autograd.backward(share * self._workers)  # DDP divides by the number of workers
-            self._gradient.loss.add_(share.detach())
+                loss, tallied = self._objective.share(self._net, part)
+                torch.autograd.backward(loss * self._workers)  # DDP divides by the number of workers
+            self._gradient.loss.add_(loss.detach())
+            self._gradient.tallied.add_(tallied)
         if self._workers > 1:
-            dist.all_reduce(self._gradient.loss)
+            dist.all_reduce(self._gradient.rest)
         return self._gradient
 
     def _unsynchronised(self) -> AbstractContextManager[None]:

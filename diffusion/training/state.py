@@ -11,9 +11,10 @@ from diffusion.models import EMA
 from diffusion.training.history import History
 from diffusion.training.optimizer import AdamW
 from diffusion.training.tensors import copy_into
+from diffusion.training.times import Times
 
 Groups = Mapping[str, Mapping[str, Tensor]]
-"""Named tensors by group: `weights`, `ema`, `optimizer`, `history`."""
+"""Named tensors by group: `weights`, `ema`, `optimizer`, `history`, and `times` where their distribution learns."""
 
 
 @dataclass
@@ -26,16 +27,20 @@ class TrainingState:
     """Their average, kept apart: training never goes on from it."""
     optimizer: AdamW
     history: History
+    times: Times
+    """The distribution of times; with importance sampling it learns from the losses."""
     step: int = 0
     """Updates done."""
 
     def groups(self) -> dict[str, dict[str, Tensor]]:
         """All tensors, not copied."""
+        learned = self.times.tensors()
         return {
             "weights": dict(self.net.state_dict()),
             "ema": dict(self.ema.tensors),
             "optimizer": self.optimizer.tensors(),
             "history": self.history.tensors(),
+            **({"times": learned} if learned else {}),
         }
 
     def load(self, groups: Groups, step: int) -> None:
@@ -48,4 +53,5 @@ class TrainingState:
         self.ema.load(dict(groups["ema"]))
         self.optimizer.load(groups["optimizer"])
         self.history.load(groups["history"])
+        self.times.load(groups.get("times", {}))
         self.step = step

@@ -3,7 +3,17 @@
 import pytest
 import torch
 
-from diffusion.process import NoiseSchedule, p_reverse, predict_x_0, q_posterior, q_sample, reverse_variance
+from diffusion.process import (
+    NoiseSchedule,
+    learned_variance,
+    p_reverse,
+    predict_x_0,
+    q_posterior,
+    q_sample,
+    reverse_variance,
+    split_output,
+    without_variance,
+)
 
 
 def test_mean_is_equation_11(any_schedule, rng):
@@ -52,3 +62,45 @@ def test_clipping_acts_on_the_predicted_image(any_schedule):
     assert predict_x_0(any_schedule, x_t, t, 0 * x_t, clip=True).item() == 1
     assert predict_x_0(any_schedule, -x_t, t, 0 * x_t, clip=True).item() == -1
     assert predict_x_0(any_schedule, x_t, t, 0 * x_t, clip=False).item() > 9
+
+
+def test_a_learned_variance_lies_between_the_fixed_ones_on_the_scale_of_logarithms(any_schedule):
+    s, t = any_schedule, torch.arange(1, 51)
+    small, large = (reverse_variance(s, kind)[1:] for kind in ("small", "large"))
+    for v, expected in ((0.0, small), (1.0, large), (0.5, (small * large).sqrt()), (-1.0, small**2 / large)):
+        found = learned_variance(s, t, torch.full((50, 1, 2, 2), v, dtype=torch.float64))
+        assert found.shape == (50, 1, 2, 2)
+        torch.testing.assert_close(found[:, 0, 0, 1], expected, rtol=1e-9, atol=0)
+
+
+def test_the_learned_variance_is_no_table_and_wants_v(any_schedule):
+    x = torch.zeros(1, 1, 1, 1).double()
+    with pytest.raises(ValueError, match="no table"):
+        reverse_variance(any_schedule, "learned")
+    with pytest.raises(ValueError, match="the model returns none"):
+        p_reverse(any_schedule, x, torch.tensor([3]), x, "learned")
+
+
+def test_the_output_of_a_network_with_learned_variance_is_split():
+    x_t = torch.zeros(3, 2, 4, 4)
+    output = torch.cat([torch.full_like(x_t, 7.0), torch.full_like(x_t, -1.0)], dim=1)
+    for learned in (True, None):
+        prediction, v = split_output(output, x_t, learned=learned)
+        assert (prediction == 7).all()
+        assert (v == 0).all()  # -1 stands for the small variance
+    assert split_output(x_t, x_t)[1] is None
+    assert split_output(x_t, x_t, learned=False)[1] is None
+    torch.testing.assert_close(without_variance(lambda x, t: output)(x_t, torch.ones(3)), x_t + 7)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_channels_that_the_variance_does_not_ask_for_are_refused(channels):
+    x_t = torch.zeros(3, 2, 4, 4)
+    output = torch.zeros(3, channels, 4, 4)
+    with pytest.raises(ValueError, match=rf"shape of x_t, \(3, 2, 4, 4\), got \(3, {channels}, 4, 4\)"):
+        split_output(output, x_t, learned=False)
+    if channels != 4:
+        with pytest.raises(ValueError, match=rf"twice the channels of x_t, \(3, 4, 4, 4\), got \(3, {channels}"):
+            split_output(output, x_t, learned=True)
+        with pytest.raises(ValueError, match="shape of x_t"):
+            split_output(output, x_t)

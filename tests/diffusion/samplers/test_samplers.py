@@ -136,7 +136,7 @@ def test_the_loop_reports_each_step_and_hands_the_network_original_times(any_sch
 def test_clipped_predictions_stay_in_range_and_eps_follows(any_schedule, clip):
     s, x_t = any_schedule, torch.tensor([2.0, -0.1]).double().view(2, 1, 1, 1)
     for i in (1, 9, 50):
-        x_0_hat, eps_hat = Denoiser(lambda x, t: -3 * x, s, clip)(x_t, i)
+        x_0_hat, eps_hat, _ = Denoiser(lambda x, t: -3 * x, s, clip)(x_t, i)
         assert bool((x_0_hat.abs() <= 1).all()) is clip  # unclipped, both images are out of range
         again = s.alpha_bar[i].sqrt() * x_0_hat + s.one_minus_alpha_bar[i].sqrt() * eps_hat
         torch.testing.assert_close(again, x_t, rtol=1e-12, atol=0)

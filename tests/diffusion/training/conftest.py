@@ -8,16 +8,18 @@ import torch
 from numpy.typing import NDArray
 
 from diffusion.models import EMA, UNet
-from diffusion.process import NoiseSchedule
+from diffusion.process import DiscretizedGaussian, NoiseSchedule, log_snr_bins
 from diffusion.training.batches import Batches
 from diffusion.training.history import History
 from diffusion.training.minibatch import Minibatches
-from diffusion.training.objective import Objective, SimpleLoss
+from diffusion.training.objective import DiffusionLoss, Objective
 from diffusion.training.optimizer import AdamW
 from diffusion.training.rate import LearningRate
 from diffusion.training.reduction import reduction
 from diffusion.training.state import TrainingState
 from diffusion.training.step import Trainer, UpdateRule
+from diffusion.training.tally import Tally
+from diffusion.training.times import UniformTimes
 from diffusion.training.tree import Shares
 
 V = 4
@@ -66,12 +68,18 @@ def net() -> UNet:
 
 @pytest.fixture
 def minibatches(images: MemoryImages) -> Minibatches:
-    return Minibatches(images, LEVELS, Batches(len(images), BATCH, V, seed=7), T=20, flip=True)
+    return Minibatches(images, LEVELS, Batches(len(images), BATCH, V, seed=7), UniformTimes(20, 7), flip=True)
 
 
 @pytest.fixture
 def objective(minibatches: Minibatches) -> Objective:
-    return Objective(minibatches, SimpleLoss(NoiseSchedule.cosine(20)), dropout=True)
+    s = NoiseSchedule.cosine(20)
+    return Objective(minibatches, DiffusionLoss(s, DiscretizedGaussian(LEVELS)), tally(s), dropout=True)
+
+
+def tally(s: NoiseSchedule, *, per_time: bool = False) -> Tally:
+    """Of 4 bins."""
+    return Tally(s, log_snr_bins(s, 4).of_index + 1, 4, per_time)
 
 
 @pytest.fixture
@@ -84,9 +92,10 @@ def new_trainer(objective: Objective) -> Callable[..., Trainer]:
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> Trainer:
         net = small_net().to(memory_format=memory_format)
-        state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), History())
+        history, times = History(tallied=objective.tally.size), objective.minibatches.times
+        state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), history, times)
         rule = UpdateRule(LearningRate(1e-2, warmup_steps=3), clip_norm=0.5)
-        return Trainer(state, reduction(mode, net, objective, Shares(V)), rule)
+        return Trainer(state, reduction(mode, net, objective, Shares(V)), rule, objective.tally)
 
     return make
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -10,30 +12,20 @@ SHAPE = (64, 1, 8, 8)
 
 def test_draws_are_a_function_of_seed_step_and_shard() -> None:
     torch.manual_seed(1)
-    a = draw(0, 5, 2, T=20, shape=SHAPE, flip=True)
+    a = draw(0, 5, 2, shape=SHAPE, flip=True)
     torch.manual_seed(2)
-    b = draw(0, 5, 2, T=20, shape=SHAPE, flip=True)
+    b = draw(0, 5, 2, shape=SHAPE, flip=True)
     assert a.flip is not None
     assert b.flip is not None
-    assert torch.equal(a.t, b.t)
     assert torch.equal(a.eps, b.eps)
     assert torch.equal(a.flip, b.flip)
     for seed, step, shard in [(1, 5, 2), (0, 6, 2), (0, 5, 3), (0, 2, 5)]:
-        assert not torch.equal(draw(seed, step, shard, T=20, shape=SHAPE, flip=True).eps, a.eps)
-
-
-def test_times_are_uniform_over_1_to_T() -> None:
-    t = torch.cat([draw(0, 0, shard, T=4, shape=(5000, 1, 1, 1), flip=False).t for shard in range(4)])
-    counts = torch.bincount(t, minlength=5)
-    assert counts[0] == 0
-    assert len(counts) == 5
-    assert (counts[1:] - 5000).abs().max() < 4 * (20_000 * 0.25 * 0.75) ** 0.5  # four standard deviations
+        assert not torch.equal(draw(seed, step, shard, shape=SHAPE, flip=True).eps, a.eps)
 
 
 def test_half_of_the_images_are_mirrored_and_flips_change_nothing_else() -> None:
-    without, with_flips = (draw(0, 0, 0, T=20, shape=(10_000, 1, 1, 1), flip=flip) for flip in (False, True))
+    without, with_flips = (draw(0, 0, 0, shape=(10_000, 1, 1, 1), flip=flip) for flip in (False, True))
     assert without.flip is None
-    assert torch.equal(without.t, with_flips.t)
     assert torch.equal(without.eps, with_flips.eps)
     assert with_flips.flip is not None
     assert abs(int(with_flips.flip.sum()) - 5000) < 4 * 50
@@ -66,7 +58,7 @@ def test_neighbouring_shards_in_one_minibatch(minibatches: Minibatches) -> None:
 
 
 def test_labels_follow_their_images(labelled_images: object, minibatches: Minibatches) -> None:
-    labelled = Minibatches(labelled_images, 17, minibatches.batches, T=20, labelled=True)  # type: ignore[arg-type]
+    labelled = replace(minibatches, images=labelled_images, labelled=True)  # type: ignore[arg-type]
     batch = labelled.of(2, [0, 1])
     assert batch.y is not None
     indices = [i for v in (0, 1) for i in minibatches.batches.indices(2, v).tolist()]
@@ -78,6 +70,6 @@ def test_labels_follow_their_images(labelled_images: object, minibatches: Miniba
 
 def test_microbatches_add_up_to_the_shard(objective: Objective) -> None:
     whole = objective.parts(0, [1])
-    parts = Objective(objective.minibatches, objective.loss, microbatch=3).parts(0, [1])
+    parts = replace(objective, microbatch=3).parts(0, [1])
     assert [len(part) for part in parts] == [3, 1]
     assert torch.equal(Minibatch.joined(parts).eps, whole[0].eps)

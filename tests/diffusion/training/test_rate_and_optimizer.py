@@ -87,8 +87,8 @@ def test_another_networks_optimiser_is_refused() -> None:
 
 def test_clipping_scales_the_whole_gradient_and_not_the_loss() -> None:
     parameters = [torch.zeros(2), torch.zeros(1)]
-    gradient = FlatGradient.like(parameters)
-    gradient.set([torch.tensor([3.0, 0.0]), torch.tensor([4.0])], torch.tensor(7.0))
+    gradient = FlatGradient.like(parameters, tallied=1)
+    gradient.set([torch.tensor([3.0, 0.0]), torch.tensor([4.0])], torch.tensor(7.0), torch.tensor([5.0]))
     assert clip(gradient, None) == 5.0
     assert clip(gradient, 10.0) == 5.0
     assert [v.tolist() for v in gradient.views] == [[3.0, 0.0], [4.0]]

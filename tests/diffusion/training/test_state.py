@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,21 +8,26 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from diffusion.models import EMA, UNet
+from diffusion.process import NoiseSchedule
 from diffusion.training.history import History
+from diffusion.training.objective import Objective
 from diffusion.training.optimizer import AdamW
 from diffusion.training.points import BoundPoint, LossPoint
 from diffusion.training.state import TrainingState
 from diffusion.training.step import Trainer
+from diffusion.training.times import ImportanceTimes, UniformTimes
+from tests.diffusion.training.conftest import tally
 
 NewTrainer = Callable[..., Trainer]
+S = NoiseSchedule.cosine(20)
 
 
 def advance(trainer: Trainer, to: int) -> None:
-    """Steps with a loss point every third."""
+    """Steps with a point every third."""
     while trainer.state.step < to:
         trainer.step()
         if trainer.state.step % 3 == 0:
-            trainer.state.history.close(trainer.state.step, 3, trainer.rule.rate(trainer.state.step - 1))
+            trainer.close_points(3, 3 * 16)
 
 
 def everything(trainer: Trainer) -> dict[str, Tensor]:
@@ -54,8 +60,31 @@ def test_resumed_equals_uninterrupted_bit_for_bit(new_trainer: NewTrainer, tmp_p
     wanted, got = everything(undisturbed), everything(trainer)
     assert wanted.keys() == got.keys()
     assert [name for name in wanted if not torch.equal(wanted[name], got[name])] == []
-    assert trainer.state.history.losses == undisturbed.state.history.losses
+    assert trainer.state.history.points == undisturbed.state.history.points
     assert [point.step for point in trainer.state.history.losses] == [3, 6, 9]
+
+
+def test_a_distribution_of_times_that_learns_is_part_of_the_state(
+    new_trainer: NewTrainer, objective: Objective, tmp_path: Path
+) -> None:
+    """It changes after 10 and 20 steps, and is uniform until every time was seen ten times: after about 25 here."""
+
+    def make() -> Trainer:
+        times = ImportanceTimes(20, 7, 4)
+        minibatches = replace(objective.minibatches, times=times)
+        return new_trainer(objective=replace(objective, minibatches=minibatches, tally=tally(S, per_time=True)))
+
+    undisturbed, trainer = make(), make()
+    advance(undisturbed, 45)
+    for stop in (13, 38):
+        advance(trainer, stop)
+        kept = through_files(trainer, tmp_path)
+        trainer = make()
+        trainer.state.load(kept, stop)
+    advance(trainer, 45)
+    wanted, got = everything(undisturbed), everything(trainer)
+    assert [name for name in wanted if not torch.equal(wanted[name], got[name])] == []
+    assert wanted["times/probability"][1:].std() > 0
 
 
 def test_training_does_not_go_on_from_the_average(new_trainer: NewTrainer, tmp_path: Path) -> None:
@@ -71,7 +100,7 @@ def test_training_does_not_go_on_from_the_average(new_trainer: NewTrainer, tmp_p
 def test_another_networks_state_is_refused(new_trainer: NewTrainer) -> None:
     groups = new_trainer().state.groups()
     wider = UNet(8, 1, 16, (1, 2), blocks=1)
-    state = TrainingState(wider, EMA(wider, 0.9), AdamW(wider, 0.0), History())
+    state = TrainingState(wider, EMA(wider, 0.9), AdamW(wider, 0.0), History(), UniformTimes(20, 0))
     with pytest.raises(ValueError, match=r"the weights: tensor .* wanted torch\.float32 .*another network"):
         state.load(groups, 1)
     groups["weights"].pop("head.weight")
@@ -80,20 +109,23 @@ def test_another_networks_state_is_refused(new_trainer: NewTrainer) -> None:
 
 
 def test_history_means_and_its_way_through_tensors() -> None:
-    history = History()
+    history = History(tallied=3)
     for loss, norm in [(1.0, 4.0), (2.0, 6.0)]:
-        history.add(torch.tensor(loss), torch.tensor(norm))
+        history.add(torch.tensor(loss), torch.tensor(norm), torch.tensor([1.0, 2.0, loss]))
+    assert history.tallied.tolist() == [2.0, 4.0, 3.0]
     assert history.close(2, 2, 0.5) == LossPoint(2, 1.5, 5.0, 0.5)
-    history.bounds.append(BoundPoint(2, 0.001, 2.5, 0.25, 2.751))
-    history.add(torch.tensor(3.0), torch.tensor(1.0))
+    assert history.tallied.tolist() == [0.0, 0.0, 0.0]
+    history.bounds.append(BoundPoint("validation", 2, 0.001, 2.5, 0.25, 0.1, 0.2, 0.3, (2.0, 0.5)))
+    history.running.append(BoundPoint("running", 2, 0.001, 2.0, 0.25, 0.1, 0.2, 0.3, (1.5, 0.5)))
+    history.add(torch.tensor(3.0), torch.tensor(1.0), torch.zeros(3))
 
-    other = History()
+    other = History(tallied=3)
     other.load({name: tensor.clone() for name, tensor in history.tensors().items()})
-    assert (other.losses, other.bounds) == (history.losses, history.bounds)
+    assert other.points == history.points
     assert isinstance(other.losses[0].step, int)
-    other.add(torch.tensor(1.0), torch.tensor(1.0))
+    other.add(torch.tensor(1.0), torch.tensor(1.0), torch.zeros(3))
     assert other.close(4, 2, 0.5).loss == 2.0
 
     empty = History()
     empty.load(History().tensors())
-    assert (empty.losses, empty.bounds) == ([], [])
+    assert empty.points == []

@@ -10,7 +10,7 @@ from diffusion.models import UNet
 from diffusion.training.gradient import FlatGradient
 from diffusion.training.health import Health, diagnose
 from diffusion.training.minibatch import Minibatch
-from diffusion.training.objective import Objective
+from diffusion.training.objective import Losses, Objective
 from diffusion.training.reduction import reduction
 from diffusion.training.step import Trainer
 from diffusion.training.tree import Shares
@@ -23,12 +23,13 @@ def test_the_sum_of_the_shards_is_the_gradient_of_the_batch(
     net: UNet, objective: Objective, microbatch: int | None
 ) -> None:
     net.eval()  # without dropout the cut does not matter
-    reference = objective.share(net, objective.minibatches.of(5, range(4)))
+    reference, tallied = objective.share(net, objective.minibatches.of(5, range(4)))
     wanted = torch.autograd.grad(reference, list(net.parameters()))
     loss = float(reference.detach())
     for mode in ("strict", "fast"):
         got = reduction(mode, net, replace(objective, microbatch=microbatch), Shares(4))(5)
         assert float(got.loss) == pytest.approx(loss, rel=1e-6)
+        torch.testing.assert_close(got.tallied, tallied, rtol=1e-4, atol=1e-6)
         for gradient, view in zip(wanted, got.views, strict=True):
             torch.testing.assert_close(view, gradient, rtol=1e-4, atol=1e-6)
 
@@ -38,9 +39,9 @@ def test_strict_is_its_definition(net: UNet, objective: Objective) -> None:
 
     def shard(v: int) -> torch.Tensor:
         (part,) = objective.parts(2, [v])
-        loss = objective.share(net, part)
+        loss, tallied = objective.share(net, part)
         gradients = torch.autograd.grad(loss, list(net.parameters()))
-        return torch.cat([*(g.flatten() for g in gradients), loss.detach()[None]])
+        return torch.cat([*(g.flatten() for g in gradients), loss.detach()[None], tallied])
 
     wanted = (shard(0) + shard(1)) + (shard(2) + shard(3))
     assert torch.equal(reduction("strict", net, objective, Shares(4))(2).flat, wanted)
@@ -56,7 +57,7 @@ def test_training_lowers_the_loss(new_trainer: NewTrainer) -> None:
     for _ in range(60):
         trainer.step()
         if trainer.state.step % 20 == 0:
-            trainer.state.history.close(trainer.state.step, 20, trainer.rule.rate(trainer.state.step))
+            trainer.close_points(20, 20 * 16)
     first, _, last = trainer.state.history.losses
     assert last.loss < 0.8 * first.loss
     assert trainer.health.first_bad_step() is None
@@ -87,9 +88,10 @@ class BadAt:
         self.eps = objective.minibatches.of(step, [shard]).eps[1]
         self.value = value
 
-    def __call__(self, net: torch.nn.Module, batch: Minibatch) -> torch.Tensor:
+    def __call__(self, net: torch.nn.Module, batch: Minibatch) -> Losses:
         bad = (batch.eps == self.eps).flatten(1).all(dim=1)
-        return self.loss(net, batch) * torch.where(bad, self.value, 1.0)
+        loss, term = self.loss(net, batch)
+        return Losses(loss * torch.where(bad, self.value, 1.0), term)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -129,16 +131,22 @@ def test_a_gradient_that_overflows_is_not_finite_either() -> None:
 
 @pytest.mark.parametrize("mode", ["strict", "fast"])
 def test_channels_last_weights_learn_the_same(new_trainer: NewTrainer, mode: str) -> None:
-    """The fused optimiser walks through memory: a gradient in another order would update other weights."""
+    """The fused optimiser walks through memory: a gradient in another order would update other weights.
+
+    Where a gradient is close to zero Adam blows its rounding up, so each tensor's change is compared as a whole; in
+    another order the two would have nothing in common.
+    """
     plain, turned = new_trainer(mode=mode), new_trainer(mode=mode, memory_format=torch.channels_last)
     assert not turned.state.net.tail.weight.is_contiguous()
     plain.state.net.eval()  # dropout would draw its mask in another order
     turned.state.net.eval()
+    before = {name: weight.clone() for name, weight in plain.state.net.state_dict().items()}
     for _ in range(3):
         plain.step()
         turned.step()
     for name, weight in plain.state.net.state_dict().items():
-        torch.testing.assert_close(turned.state.net.state_dict()[name], weight, rtol=1e-3, atol=1e-5)
+        apart = torch.linalg.vector_norm(turned.state.net.state_dict()[name] - weight)
+        assert apart < 0.01 * torch.linalg.vector_norm(weight - before[name]), name
 
 
 def test_weights_that_share_memory_are_refused() -> None:

@@ -1,11 +1,13 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from diffusion.models import EMA, UNet
 from diffusion.process import DiscretizedGaussian, NoiseSchedule, bound, to_unit
-from diffusion.training.random import normal_per_image
+from diffusion.training.points import BoundPoint
+from diffusion.training.random import normal_per_image, numbers
 from diffusion.training.tree import Shares
 from diffusion.training.validation import Validation, evaluating
 
@@ -15,11 +17,11 @@ def validation() -> Validation:
     source = torch.Generator().manual_seed(0)
     x_0 = to_unit(torch.randint(0, 17, (10, 1, 8, 8), generator=source), 17)
     ids = [f"image-{i}" for i in range(10)]
-    return Validation(x_0, ids, None, NoiseSchedule.cosine(20), [20, 10, 5], DiscretizedGaussian(17), 0, Shares(4))
+    return Validation(x_0, ids, None, NoiseSchedule.cosine(20), 5, DiscretizedGaussian(17), 0, Shares(4), bins=3)
 
 
-def test_it_is_the_bound_of_the_respaced_process(validation: Validation, net: UNet) -> None:
-    point = validation(net, net.state_dict(), step=5)
+def test_it_estimates_the_exact_bound(validation: Validation, net: UNet) -> None:
+    """The times of an image depend on the seed, the noise at a time not: over seeds the mean is that of `bound`."""
     net.eval()
     terms = bound(
         net,
@@ -27,13 +29,32 @@ def test_it_is_the_bound_of_the_respaced_process(validation: Validation, net: UN
         validation.x_0,
         noise=lambda t, shape: normal_per_image(0, "validation", list(validation.ids), t, shape[1:]),
         decoder=validation.decoder,
-        times=validation.times,
     )
-    assert point.step == 5
-    assert point.L_T == pytest.approx(float(terms.L_T.mean()))
-    assert point.L_t_sum == pytest.approx(float(terms.L_t_sum.mean()), rel=1e-5)
-    assert point.L_0 == pytest.approx(float(terms.L_0.mean()), rel=1e-5)
-    assert point.total == pytest.approx(float(terms.total.mean()), rel=1e-5)
+
+    def point(seed: int) -> BoundPoint:
+        one = replace(validation, shares=Shares(1))
+        drawn = [numbers(seed, "times", image).random(4) for image in one.ids]
+        one.__dict__["_uniforms"] = torch.from_numpy(np.stack(drawn))
+        return one(net, net.state_dict(), step=5)
+
+    points = [point(seed) for seed in range(60)]
+    for name in ("L_T", "L_0"):
+        for each in points:
+            assert getattr(each, name) == pytest.approx(float(getattr(terms, name).mean()), rel=1e-5)
+    sums = np.array([each.L_t_sum for each in points])
+    assert abs(sums.mean() - float(terms.L_t_sum.mean())) < 4 * sums.std() / 60**0.5
+    assert sums.std() > 0
+    assert points[0].step == 5
+    assert points[0].total_se > 0
+
+
+def test_it_is_the_estimate_of_all_images_at_once(validation: Validation, net: UNet) -> None:
+    """Cut in four chunks or in one."""
+    cut, whole = validation(net, net.state_dict(), 1), replace(validation, shares=Shares(1))(net, net.state_dict(), 1)
+    assert list(cut.numbers()) == list(whole.numbers())
+    assert list(cut.numbers().values()) == pytest.approx(list(whole.numbers().values()), rel=1e-5)
+    assert sum(cut.bins) == pytest.approx(cut.L_t_sum, rel=1e-12)
+    assert len(cut.bins) == 3
 
 
 def test_it_measures_the_given_weights_and_leaves_the_network_alone(validation: Validation, net: UNet) -> None:
@@ -100,4 +121,11 @@ def test_labels_of_more_images_than_a_call_takes_rows(validation: Validation) ->
             return x
 
     many(Noting(), {}, 1)
-    assert sorted(seen) == [(t, label) for t in (5, 10, 20) for label in range(300)]
+    assert sorted(label for _, label in seen) == [label for label in range(300) for _ in range(5)]
+    assert sorted(label for t, label in seen if t == 1) == list(range(300))
+
+
+def test_a_single_image_has_no_error(validation: Validation, net: UNet) -> None:
+    point = replace(validation, x_0=validation.x_0[:1], ids=validation.ids[:1])(net, net.state_dict(), 1)
+    assert point.total > 0
+    assert point.total_se == 0
