@@ -22,7 +22,7 @@ def main() -> None:
     from pipelines.measure.features import mapper_for
     from pipelines.measure.model import device_of, find_model
     from pipelines.measure.sampling import read_samples
-    from pipelines.measure.tables import METRICS, PER_IMAGE, PER_TIMESTEP, PICTURE, write_evaluation
+    from pipelines.measure.tables import METRICS, PER_IMAGE, PER_TIMESTEP, SHARES, write_evaluation
     from pipelines.params import load_params
     from pipelines.project import results
     from pipelines.settings import load_settings
@@ -40,9 +40,11 @@ def main() -> None:
         write_evaluation(folder, evaluation)
     with stage_run("evaluate", params, settings, key=evaluation.key) as tracker:
         track(tracker, evaluation)
-        for path in (final / name for name in (METRICS, PER_TIMESTEP, PER_IMAGE, PICTURE)):
-            if path.exists():
-                tracker.artifact(path)
+        for path in (
+            *(final / name for name in (METRICS, PER_TIMESTEP, PER_IMAGE, SHARES)),
+            *sorted(final.glob("*.png")),
+        ):
+            tracker.artifact(path)
     print(evaluation.summary())
 
 
@@ -62,6 +64,9 @@ def track(tracker: Tracker, evaluation: Evaluation) -> None:
             "yardstick/uniform": evaluation.yardstick.uniform,
             "yardstick/histogram": evaluation.yardstick.histogram,
         },
+    )
+    tracker.metrics(
+        0, {f"bound/L_t_{k:02d}": part.mean for k, part in enumerate(evaluation.bits.estimates().L_t_bins, 1)}
     )
     for t, L_t in zip(evaluation.bits.t.tolist(), evaluation.bits.L_t.mean.tolist(), strict=True):
         tracker.metrics(t, {"bound/L_t": L_t})

@@ -8,26 +8,30 @@ import numpy as np
 import torch
 
 from diffusion.models import EMA, UNet
-from diffusion.process import DiscretizedGaussian, to_unit
-from diffusion.samplers import trailing
+from diffusion.process import log_snr_bins, to_unit
 from diffusion.training.batches import Batches
 from diffusion.training.history import History
 from diffusion.training.minibatch import Minibatches
-from diffusion.training.objective import Objective, SimpleLoss
+from diffusion.training.objective import Objective
 from diffusion.training.optimizer import AdamW
 from diffusion.training.random import key
 from diffusion.training.rate import LearningRate
 from diffusion.training.reduction import reduction
 from diffusion.training.state import TrainingState
 from diffusion.training.step import Trainer, UpdateRule
+from diffusion.training.tally import Tally
 from diffusion.training.tree import Shares
 from diffusion.training.validation import Validation
-from pipelines.build import architecture, build_schedule
+from pipelines.build import architecture, build_decoder, build_loss, build_schedule, build_times
 from pipelines.cluster.job import Job, Place
 from pipelines.cluster.record import Record, platform_of
 from pipelines.data.dataset import ImageSplit, open_split
 from pipelines.data.manifest import read_manifest
-from pipelines.params import Params, TrainParams
+from pipelines.params import Params
+from pipelines.sections import TrainParams
+
+BINS = 16
+"""Bins of equal width in log SNR in which the bound is shown while training."""
 
 
 def fix_kernels(place: Place, *, strict: bool) -> None:
@@ -61,11 +65,15 @@ def make_trainer(job: Job, place: Place, objective: Objective) -> Trainer:
     torch.manual_seed(key(params.seed, "init") % 2**63)
     net = UNet(**architecture(params.model, read_manifest(job.prepared))).to(place.device)
     state = TrainingState(
-        net, EMA(net, params.train.ema_decay), AdamW(net, params.train.weight_decay), History(place.device)
+        net=net,
+        ema=EMA(net, params.train.ema_decay),
+        optimizer=AdamW(net, params.train.weight_decay),
+        history=History(place.device, objective.tally.size),
+        times=objective.minibatches.times,
     )
     shares = Shares(params.train.virtual_shards, place.workers)
     reduce = reduction(params.train.reduction, net, objective, shares, place.rank)
-    return Trainer(state, reduce, UpdateRule(learning_rate(params.train), params.train.clip_norm))
+    return Trainer(state, reduce, UpdateRule(learning_rate(params.train), params.train.clip_norm), objective.tally)
 
 
 def learning_rate(train: TrainParams) -> LearningRate:
@@ -90,17 +98,19 @@ def make_objective(job: Job, place: Place) -> Objective:
         train,
         train.levels,
         batches(params, len(train)),
-        T=params.process.T,
+        build_times(params, place.device),
         flip=params.train.horizontal_flip,
         labelled=params.model.class_conditional,
         device=place.device,
     )
-    loss = SimpleLoss(build_schedule(params.process).to(place.device))
-    return Objective(minibatches, loss, params.train.microbatch, dropout=params.model.dropout > 0)
+    loss = build_loss(params, train.levels, place.device)
+    bins = log_snr_bins(loss.schedule, BINS)
+    tally = Tally(loss.schedule, bins.of_index.to(place.device) + 1, BINS, per_time=params.train.times == "importance")
+    return Objective(minibatches, loss, tally, params.train.microbatch, dropout=params.model.dropout > 0)
 
 
 def make_validation(job: Job, place: Place) -> Validation | None:
-    """The bound that watches training: the paper's decoder, few times. None where there are no validation images."""
+    """The bound that watches training, estimated at few times. None where there are no validation images."""
     params, split = job.params, open_split(job.prepared, "val")
     shown = np.arange(min(params.train.val_images, len(split)))
     if not len(shown):
@@ -110,8 +120,11 @@ def make_validation(job: Job, place: Place) -> Validation | None:
         ids=split.ids[: len(shown)],
         y=_labels(split, shown, place.device) if params.model.class_conditional else None,
         schedule=build_schedule(params.process).to(place.device),
-        times=trailing(params.process.T, params.train.val_times),
-        decoder=DiscretizedGaussian(split.levels),
+        calls=params.train.val_calls,
+        decoder=build_decoder(params.train.decoder, split.levels),
+        target=params.model.predicts,
+        variance="learned" if params.model.learned_variance else "small",
+        bins=BINS,
         seed=params.seed,
         shares=Shares(params.train.virtual_shards, place.workers),
     )

@@ -85,11 +85,11 @@ class Loop:
         train = self._train
         if step % train.log_every == 0:
             self._check_finite()
-            rate = self._trainer.rule.rate(step - 1)
-            self._tell(Measured(self._trainer.state.history.close(step, train.log_every, rate)))
-        if step % train.val_every == 0 and (point := self._bound(step)):
-            self._trainer.state.history.bounds.append(point)
-            self._tell(Measured(point))
+            for point in self._trainer.close_points(train.log_every, train.log_every * train.batch_size):
+                self._tell(Measured(point))
+        if step % train.val_every == 0 and (bound := self._bound(step)):
+            self._trainer.state.history.bounds.append(bound)
+            self._tell(Measured(bound))
         if step % self._job.every_steps == 0 and step < train.steps:
             self._save(step, final=False)
         self._tell(Advanced(step))

@@ -13,10 +13,9 @@ import numpy as np
 
 from diffusion.models.saved import save_model
 from diffusion.process import NoiseSchedule
-from diffusion.samplers import trailing
 from diffusion.training.history import History
 from diffusion.training.points import BoundPoint, LossPoint, Point
-from pipelines.build import architecture, build_schedule
+from pipelines.build import architecture, build_schedule, build_weightings
 from pipelines.cluster.job import Job
 from pipelines.cluster.record import Record
 from pipelines.data.dataset import open_split
@@ -26,7 +25,7 @@ from pipelines.runs.checkpoint import Checkpoint, checkpoint_at
 if TYPE_CHECKING:
     import pandas as pd
 
-METRICS, LOSS, VALIDATION = "metrics.json", "loss.csv", "validation.csv"
+METRICS, LOSS, RUNNING, VALIDATION = "metrics.json", "loss.csv", "running_bound.csv", "validation.csv"
 _STRIP = 6
 """Images in the noising strip."""
 
@@ -49,7 +48,7 @@ class Finished:
     def bound(self) -> BoundPoint | None:
         """The validation bound at the end."""
         values = self.checkpoint.state["final_bound"]
-        return None if values is None else BoundPoint(**values)
+        return None if values is None else BoundPoint(**{**values, "bins": tuple(values["bins"])})
 
     @property
     def bounds(self) -> list[BoundPoint]:
@@ -59,8 +58,8 @@ class Finished:
 
     @property
     def points(self) -> list[Point]:
-        """Both curves."""
-        return [*self.history.losses, *self.bounds]
+        """All curves."""
+        return [*self.history.losses, *self.history.running, *self.bounds]
 
     @property
     def loss(self) -> LossPoint | None:
@@ -80,11 +79,21 @@ def write_outcome(run: Finished, folder: Path) -> str:
     digest = _write_model(run, manifest, folder)
     metrics = metrics_of_run(run)
     (folder / METRICS).write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    losses, bounds = table(run.history.losses, LossPoint), table(run.bounds, BoundPoint)
-    losses.to_csv(folder / LOSS, index=False)
-    bounds.to_csv(folder / VALIDATION, index=False)
-    _draw(run, losses, bounds, folder)
+    curves = Curves(loss_table(run.history.losses), bound_table(run.history.running), bound_table(run.bounds))
+    for name, curve in ((LOSS, curves.loss), (RUNNING, curves.running), (VALIDATION, curves.validation)):
+        curve.to_csv(folder / name, index=False)
+    _draw(run, curves, folder)
     return digest
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The curves of a run, one point a row."""
+
+    loss: pd.DataFrame
+    running: pd.DataFrame
+    """The running bound, see `diffusion.training.tally`."""
+    validation: pd.DataFrame
 
 
 def metrics_of_run(run: Finished) -> dict[str, Any]:
@@ -97,7 +106,7 @@ def metrics_of_run(run: Finished) -> dict[str, Any]:
     if run.loss:
         metrics["loss"] = run.loss.loss
     if run.bound:
-        metrics["validation_bits_per_dim"] = {name: v for name, v in asdict(run.bound).items() if name != "step"}
+        metrics["validation_bits_per_dim"] = run.bound.numbers() | {"card": _validation_card(run)}
     return metrics
 
 
@@ -107,15 +116,24 @@ def summary(run: Finished, digest: str) -> str:
     if run.loss:
         parts.append(f"loss {run.loss.loss:.4f}")
     if run.bound:
-        parts.append(f"validation bound {run.bound.total:.3f} bits/dim")
+        parts.append(f"validation bound {run.bound.total:.3f} ± {run.bound.total_se:.3f} bits/dim")
     return f"{', '.join(parts)}; model {digest[:12]}"
 
 
-def table(points: Sequence[Point], kind: type[Point]) -> pd.DataFrame:
-    """Points of one kind, one row each, with the fields as columns."""
+def loss_table(points: Sequence[LossPoint]) -> pd.DataFrame:
+    """A row for each point, with its fields as columns."""
     import pandas as pd
 
-    return pd.DataFrame([asdict(point) for point in points], columns=[field.name for field in fields(kind)])
+    return pd.DataFrame([asdict(point) for point in points], columns=[field.name for field in fields(LossPoint)])
+
+
+def bound_table(points: Sequence[BoundPoint]) -> pd.DataFrame:
+    """A row for each point: `step`, the terms with standard errors, the bins; without points only the first column."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        [{"step": point.step} | point.numbers() for point in points] or None, columns=None if points else ["step"]
+    )
 
 
 def _write_model(run: Finished, manifest: Manifest, folder: Path) -> str:
@@ -128,6 +146,7 @@ def _write_model(run: Finished, manifest: Manifest, folder: Path) -> str:
         schedule=build_schedule(params.process),
         levels=manifest.levels,
         card=_card(run),
+        predicts=params.model.predicts,
     )
 
 
@@ -146,34 +165,37 @@ def _card(run: Finished) -> dict[str, Any]:
         "reduction": record.reduction,
         "platforms": [asdict(platform) for platform in record.platforms],
         "resumed_from": list(record.resumed_from),
-        "validation": None if run.bound is None else asdict(run.bound) | _validation_card(run),
+        "validation": None if run.bound is None else run.bound.numbers() | _validation_card(run),
     }
 
 
 def _validation_card(run: Finished) -> dict[str, Any]:
     """Without these a bound means nothing."""
     params = run.job.params
-    T, count = params.process.T, params.train.val_times
     return {
+        "split": "val",
         "images": min(params.train.val_images, len(open_split(run.job.prepared, "val"))),
-        "times": count,
-        "first_time": trailing(T, count)[-1],
-        "decoder": "discretized_gaussian",
-        "variance": "small",
+        "times": params.process.T,
+        "calls": params.train.val_calls,
+        "first_time": 1,
+        "decoder": params.train.decoder,
+        "variance": "learned" if params.model.learned_variance else "small",
         "clip_x0": True,
         "weights": "ema",
+        "seed": params.seed,
     }
 
 
-def _draw(run: Finished, losses: pd.DataFrame, bounds: pd.DataFrame, folder: Path) -> None:
+def _draw(run: Finished, curves: Curves, folder: Path) -> None:
     from pipelines.report import pictures
 
-    schedule = build_schedule(run.job.params.process)
+    params = run.job.params
+    schedule = build_schedule(params.process)
     train = open_split(run.job.prepared, "train")
-    if len(losses):
-        pictures.loss_curve(losses, folder / "loss.png")
-    if len(bounds):
-        pictures.validation_curve(bounds, folder / "validation.png")
+    if len(curves.loss):
+        pictures.loss_curve(curves.loss, folder / "loss.png")
+    pictures.terms_over_training(curves.running, curves.validation, folder / "bound.png")
+    pictures.loss_weights(schedule, build_weightings(params), folder / "weights.png", used=params.train.weighting)
     pictures.schedule_curves(schedule, NoiseSchedule.linear(), folder / "schedule.png")
     shown = train.read(np.arange(min(_STRIP, len(train))))
     pictures.noising_strip(schedule, shown, train.levels, folder / "noising.png")

@@ -58,8 +58,10 @@ class Watch:
     def _measured(self, point: Point) -> None:
         self._tracker.metrics(point.step, metrics_of(point))
         if self._bar:
-            shown = {"loss": point.loss} if isinstance(point, LossPoint) else {"bits_per_dim": point.total}
-            self._bar.update(point.step, **shown)
+            if isinstance(point, LossPoint):
+                self._bar.update(point.step, loss=point.loss)
+            elif point.source == "validation":
+                self._bar.update(point.step, bits_per_dim=point.total)
 
 
 @contextmanager
@@ -82,8 +84,11 @@ def start_lines(event: Started, *, again: bool) -> list[str]:
 
 
 def metrics_of(point: Point) -> dict[str, float]:
-    """The numbers of a point by the names under which they are tracked; validation's begin with val_."""
-    numbers = {name: value for name, value in asdict(point).items() if name != "step"}
+    """The numbers of a point by the names under which they are tracked: `loss`, `bound/total`, `bound_running/L_t_07`.
+
+    `bound/` is the estimate on validation images with the average of the weights; `bound_running/` what the losses say.
+    """
     if isinstance(point, LossPoint):
-        return numbers
-    return {f"val_{'bits_per_dim' if name == 'total' else name}": value for name, value in numbers.items()}
+        return {name: value for name, value in asdict(point).items() if name != "step"}
+    prefix = "bound" if point.source == "validation" else "bound_running"
+    return {f"{prefix}/{name}": value for name, value in point.numbers().items()}

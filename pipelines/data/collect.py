@@ -10,7 +10,7 @@ from pipelines.data.reading import Read, pillow_silenced, read_all
 from pipelines.data.sources import Item, Source, Unreadable
 from pipelines.data.spool import Spool
 from pipelines.errors import DataError
-from pipelines.params import PrepareParams
+from pipelines.sections import PrepareParams
 
 
 @dataclass(frozen=True, slots=True)

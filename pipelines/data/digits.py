@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipelines.data.sources import Item, Picture, Shape
 from pipelines.errors import ParamsError
-from pipelines.params import PrepareParams
+from pipelines.sections import PrepareParams
 
 _SIDE = 8
 

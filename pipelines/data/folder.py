@@ -15,8 +15,8 @@ from pipelines.data.images import SUFFIXES, decode
 from pipelines.data.listing import Listing, list_files
 from pipelines.data.sources import Item, Picture, Shape, Unreadable
 from pipelines.errors import DataError, ParamsError
-from pipelines.params import PrepareParams
 from pipelines.project import home, workspace
+from pipelines.sections import PrepareParams
 
 
 @dataclass(frozen=True)

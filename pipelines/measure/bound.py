@@ -11,15 +11,19 @@ from numpy.typing import NDArray
 
 from diffusion.evaluation import BitsPerDim
 from diffusion.models.saved import SavedModel
-from diffusion.process import Decoder, DiscretizedGaussian, GaussianDensity, NormalizedLevels, bound, to_unit
+from diffusion.process import bound, log_snr_bins, to_unit, without_variance
+from diffusion.process.bound import Model
 from diffusion.training.random import normal_per_image
+from pipelines.build import build_decoder
 from pipelines.cluster.parallel import Mapper, serial_map
 from pipelines.data.dataset import ImageSplit
 from pipelines.errors import TrainingError
 from pipelines.measure.chunks import chunks, watched
 from pipelines.measure.model import ModelRef
-from pipelines.params import EvaluateParams
+from pipelines.sections import EvaluateParams
 
+BINS = 16
+"""Bins of equal width in log SNR in which the terms are summed up."""
 _IMAGES_PER_TASK = 32
 """Few enough to share the work out evenly; the rows of a network call are filled up with further times."""
 
@@ -65,36 +69,32 @@ def measure_bound(measuring: Measuring, images: DataImages) -> BitsPerDim:
         TrainingError: the network's prediction is not finite; the message names the time.
     """
     saved, how = measuring.model.open(), measuring.how
+    times = times_of(how, saved.schedule.T)
     x_0 = to_unit(torch.from_numpy(images.pixels.copy()), saved.levels).to(measuring.model.device)
     try:
         with torch.inference_mode():
             terms = bound(
-                saved.net,
+                predictor(saved, how.variance),
                 saved.schedule,
                 x_0,
                 noise=lambda t, shape: normal_per_image(measuring.seed, "bound", images.ids, t, shape[1:]),
-                decoder=decoder_of(how, saved.levels),
+                decoder=build_decoder(how.decoder, saved.levels),
                 variance=how.variance,
                 clip_x0=how.clip_x0,
-                times=times_of(how, saved.schedule.T),
+                times=times,
                 y=_labels(saved, images),
+                target=saved.predicts,
                 chunk=how.batch_size,
             )
     except ValueError as error:
         between = f"{images.ids[0][:12]}.. and {images.ids[-1][:12]}.."
         raise TrainingError(f"the bound of the images between {between}: {error}") from error
-    return BitsPerDim.of(terms)
+    return BitsPerDim.of(terms, log_snr_bins(saved.schedule.respaced(times), BINS))
 
 
-def decoder_of(how: EvaluateParams, levels: int) -> Decoder:
-    """The decoder that the parameters name, for the levels of the data."""
-    match how.decoder:
-        case "discretized_gaussian":
-            return DiscretizedGaussian(levels)
-        case "normalized_levels":
-            return NormalizedLevels(levels)
-        case "gaussian":
-            return GaussianDensity()
+def predictor(saved: SavedModel, variance: str) -> Model:
+    """The network, without its variance where a fixed one is measured."""
+    return without_variance(saved.net) if saved.learned_variance and variance != "learned" else saved.net
 
 
 def times_of(how: EvaluateParams, T: int) -> list[int]:

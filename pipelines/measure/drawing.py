@@ -17,7 +17,7 @@ from diffusion.samplers import DDIM, Ancestral, Sampler, leading, linspaced, sam
 from diffusion.training.random import normal_per_image
 from pipelines.errors import TrainingError
 from pipelines.measure.model import ModelRef
-from pipelines.params import SampleParams
+from pipelines.sections import SampleParams
 
 Images = NDArray[np.uint8]
 
@@ -86,6 +86,7 @@ def draw(drawing: Drawing, ids: range) -> Drawn:
             times=steps,
             noise=lambda k, shape: normal_per_image(drawing.seed, "sample", ids, k, shape[1:]),
             clip_x0=drawing.how.clip_x0,
+            target=saved.predicts,
             on_step=frames.on_step if frames else None,
         )
     except ValueError as error:

@@ -59,11 +59,16 @@ class Evaluation:
 
     bits: BitsPerDim
     """The bound of each image and at each time."""
-    image_ids: list[str]
-    """Of the images of `bits`."""
+    images: ImageSplit
+    """The split whose first images these are."""
     card: BoundCard
     distance: Distance
     yardstick: Yardstick
+
+    @property
+    def image_ids(self) -> list[str]:
+        """Of the images of `bits`."""
+        return self.images.ids[: self.card.images]
 
     @property
     def key(self) -> str:
@@ -104,7 +109,7 @@ def evaluate(
     _check_origin(distance, card)
     return Evaluation(
         bits=bound_of_split(measuring, test, count, bound_mapper),
-        image_ids=test.ids[:count],
+        images=test,
         card=card,
         distance=distance,
         yardstick=yardstick(open_split(inputs.data, "train"), test, count),

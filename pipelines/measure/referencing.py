@@ -17,7 +17,7 @@ from pipelines.measure.classifier import accuracy, train_classifier
 from pipelines.measure.extractor import Design, Extractor, random_extractor
 from pipelines.measure.features import Extraction, moments_of
 from pipelines.measure.reference import Floor, Reference, ReferenceCard
-from pipelines.params import ReferenceParams
+from pipelines.sections import ReferenceParams
 
 ExtractorName = Literal["classifier", "random"]
 

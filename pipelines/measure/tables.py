@@ -1,4 +1,4 @@
-"""What the evaluate stage leaves: metrics.json, the bound per time and per image, a picture."""
+"""What the evaluate stage leaves: metrics.json, the bound per time, per bin of times and per image, pictures."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ METRICS = "metrics.json"
 PER_TIMESTEP = "per_timestep.parquet"
 PER_TIMESTEP_CSV = "per_timestep.csv"
 PER_IMAGE = "per_image.parquet"
-PICTURE = "bound_per_timestep.png"
+SHARES = "bound_shares.csv"
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Write all files of the stage."""
-    from pipelines.report.pictures import bound_per_timestep
+    from pipelines.report.pictures import bits_per_image, bound_per_timestep, bound_shares
 
     text = json.dumps(metrics_of(evaluation), indent=2, allow_nan=False)
     (folder / METRICS).write_text(text + "\n", encoding="utf-8")
@@ -29,8 +29,20 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     per_timestep.to_parquet(folder / PER_TIMESTEP, index=False)
     per_timestep.to_csv(folder / PER_TIMESTEP_CSV, index=False)
     per_image_of(evaluation).to_parquet(folder / PER_IMAGE, index=False)
+    shares, bits = shares_of(evaluation), evaluation.bits.estimates()
+    shares.to_csv(folder / SHARES, index=False)
     if len(per_timestep):  # a process of a single time has no L_t
-        bound_per_timestep(per_timestep, folder / PICTURE)
+        bound_per_timestep(per_timestep, folder / "bound_per_timestep.png")
+        terms = {"L_T": bits.L_T.mean, "L_0": bits.L_0.mean, "L_0_se": bits.L_0.standard_error}
+        bound_shares(shares, folder / "bound_shares.png", **terms)
+    bits_per_image(
+        evaluation.bits.total,
+        evaluation.images.read,
+        evaluation.card.levels,
+        folder / "bits_per_image.png",
+        uniform=evaluation.yardstick.uniform,
+        histogram=evaluation.yardstick.histogram,
+    )
 
 
 def metrics_of(evaluation: Evaluation) -> dict[str, Any]:
@@ -67,3 +79,24 @@ def per_image_of(evaluation: Evaluation) -> pd.DataFrame:
     bits = evaluation.bits
     terms = {"L_T": bits.L_T, "L_t_sum": bits.L_t_sum, "L_0": bits.L_0, "total": bits.total}
     return pd.DataFrame({"image_id": evaluation.image_ids, **terms})
+
+
+def shares_of(evaluation: Evaluation) -> pd.DataFrame:
+    """What each bin of times costs: `first` and `last` time, `log_snr` in its middle, `bits`, `bits_se`.
+
+    Bins are equally wide in log SNR; one between two neighbouring times is empty and has no times.
+    """
+    import pandas as pd
+
+    bits = evaluation.bits
+    ranges = [times or (None, None) for times in bits.bins.ranges]
+    parts = bits.estimates().L_t_bins
+    return pd.DataFrame(
+        {
+            "first": pd.array([first for first, _ in ranges], dtype="Int64"),
+            "last": pd.array([last for _, last in ranges], dtype="Int64"),
+            "log_snr": bits.bins.log_snr,
+            "bits": [part.mean for part in parts],
+            "bits_se": [part.standard_error for part in parts],
+        }
+    )

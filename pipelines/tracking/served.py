@@ -59,9 +59,10 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # mlflow is untyped here
             model,
             saved.schedule,
             normal_per_image(seed, "draw-x_T", ids, 0, saved.shape),
-            DDIM() if asked["sampler"] == "ddim" else Ancestral(),
+            DDIM() if asked["sampler"] == "ddim" else Ancestral("learned" if saved.learned_variance else "small"),
             times=trailing(saved.schedule.T, min(asked["steps"], saved.schedule.T)),
             noise=lambda k, shape: normal_per_image(seed, "draw", ids, k, shape[1:]),
+            target=saved.predicts,
         )
         return to_levels(x_0, saved.levels)
 

@@ -32,7 +32,7 @@ PARAMS: dict[str, Any] = {
         "log_every": 4,
         "val_every": 5,
         "val_images": 9,
-        "val_times": 3,
+        "val_calls": 3,
     },
     "sample": {"count": 80},
     "register": {"name": "test"},

@@ -24,22 +24,27 @@ from torch import Tensor
 
 from diffusion.models import EMA, UNet
 from diffusion.models.digest import content_digest
-from diffusion.process import DiscretizedGaussian, NoiseSchedule, to_unit
+from diffusion.process import DiscretizedGaussian, NoiseSchedule, log_snr_bins, to_unit
 from diffusion.training.batches import Batches
 from diffusion.training.history import History
 from diffusion.training.minibatch import Minibatch, Minibatches
-from diffusion.training.objective import Objective, SimpleLoss
+from diffusion.training.objective import DiffusionLoss, Losses, Objective
 from diffusion.training.optimizer import AdamW
 from diffusion.training.rate import LearningRate
 from diffusion.training.reduction import reduction
 from diffusion.training.state import TrainingState
 from diffusion.training.step import Trainer, UpdateRule
+from diffusion.training.tally import Tally
+from diffusion.training.times import ImportanceTimes
 from diffusion.training.tree import Shares, TreeSum
 from diffusion.training.validation import Validation
 
 V = 8
 LEVELS = 17
-STEPS = 3
+STEPS = 12
+"""More than the ten after which the distribution of times changes."""
+SCHEDULE = NoiseSchedule.cosine(20)
+LOSS = DiffusionLoss(SCHEDULE, DiscretizedGaussian(LEVELS))
 
 
 class MemoryImages:
@@ -85,18 +90,21 @@ def tree(rank: int, workers: int, folder: Path) -> dict[str, Any]:
 def make_trainer(mode: str, rank: int, workers: int, *, dropout: float, clip_norm: float | None = 0.5) -> Trainer:
     torch.manual_seed(0)
     net = UNet(8, 1, 8, (1, 2), blocks=1, dropout=dropout)
-    minibatches = Minibatches(MemoryImages(), LEVELS, Batches(50, 16, V, seed=3), T=20, flip=True)
-    objective = Objective(minibatches, SimpleLoss(NoiseSchedule.cosine(20)), microbatch=1, dropout=dropout > 0)
-    state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), History())
+    minibatches = Minibatches(MemoryImages(), LEVELS, Batches(50, 16, V, seed=3), ImportanceTimes(20, 3, V), flip=True)
+    tally = Tally(SCHEDULE, log_snr_bins(SCHEDULE, 4).of_index + 1, 4, per_time=True)
+    objective = Objective(minibatches, LOSS, tally, microbatch=1, dropout=dropout > 0)
+    history = History(tallied=tally.size)
+    state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), history, minibatches.times)
     shares = Shares(V, workers)
-    return Trainer(state, reduction(mode, net, objective, shares, rank), UpdateRule(LearningRate(1e-2), clip_norm))
+    rule = UpdateRule(LearningRate(1e-2), clip_norm)
+    return Trainer(state, reduction(mode, net, objective, shares, rank), rule, tally)
 
 
 def validation(workers: int) -> Validation:
     x_0 = to_unit(torch.from_numpy(MemoryImages.pixels[:11]), LEVELS)
     ids = [str(i) for i in range(11)]
     decoder = DiscretizedGaussian(LEVELS)
-    return Validation(x_0, ids, None, NoiseSchedule.cosine(20), [20, 10], decoder, 0, Shares(V, workers))
+    return Validation(x_0, ids, None, SCHEDULE, 5, decoder, 0, Shares(V, workers), bins=4)
 
 
 def strict(rank: int, workers: int, folder: Path) -> dict[str, Any]:
@@ -105,7 +113,7 @@ def strict(rank: int, workers: int, folder: Path) -> dict[str, Any]:
     trainer = make_trainer("strict", rank, workers, dropout=0.2)
     for _ in range(STEPS):
         trainer.step()
-    trainer.state.history.close(STEPS, STEPS, 1e-2)
+    trainer.close_points(STEPS, STEPS * 16)
     point = validation(workers)(trainer.state.net, trainer.state.ema.tensors, STEPS, rank)
     trainer.state.history.bounds.append(point)
     groups = trainer.state.groups()
@@ -123,8 +131,9 @@ def fast(rank: int, workers: int, folder: Path) -> dict[str, Any]:
     return {"digest": content_digest(trainer.state.net.state_dict())}
 
 
-def nowhere(net: torch.nn.Module, batch: Minibatch) -> Tensor:
-    return SimpleLoss(NoiseSchedule.cosine(20))(net, batch) * torch.nan
+def nowhere(net: torch.nn.Module, batch: Minibatch) -> Losses:
+    loss, term = LOSS(net, batch)
+    return Losses(loss * torch.nan, term)
 
 
 def bad(rank: int, workers: int, folder: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ TINY = {
     "train.warmup_steps": "5",
     "train.val_every": "10",
     "train.val_images": "16",
-    "train.val_times": "5",
+    "train.val_calls": "5",
     "train.log_every": "5",
     "reference.steps": "20",
     "reference.features": "8",

@@ -11,7 +11,7 @@ from diffusion.process import NoiseSchedule
 from pipelines.build import architecture, build_schedule
 from pipelines.data.manifest import Manifest, read_manifest
 from pipelines.errors import ParamsError
-from pipelines.params import ModelParams, ProcessParams
+from pipelines.sections import ModelParams, ProcessParams
 from tests.pipelines.stage_inputs import prepared_digits
 
 

@@ -20,8 +20,8 @@ from pipelines.measure.extractor import Design, random_extractor, to_255
 from pipelines.measure.features import Extraction, features_of, moments_of
 from pipelines.measure.reference import Reference, read_reference, write_reference
 from pipelines.measure.referencing import make_reference
-from pipelines.params import ReferenceParams
 from pipelines.prepare import prepare
+from pipelines.sections import ReferenceParams
 from tests.pipelines.stage_inputs import changed, prepared_digits
 
 pytestmark = pytest.mark.filterwarnings("ignore:The `disp` argument is deprecated:DeprecationWarning")  # clean-fid's

@@ -23,7 +23,7 @@ from pipelines.errors import CheckpointError, DataError, PipelineError, Training
 from pipelines.measure.drawing import Drawing, draw, times_of
 from pipelines.measure.model import find_model
 from pipelines.measure.sampling import draw_samples, read_samples
-from pipelines.params import SampleParams
+from pipelines.sections import SampleParams
 from pipelines.settings import RaySettings, Settings
 from pipelines.stage import outputs
 from tests.pipelines.stage_inputs import saved_model

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.cluster.trainer import count_workers
 from pipelines.errors import ParamsError, TrainingError
-from pipelines.params import TrainParams
+from pipelines.sections import TrainParams
 from pipelines.settings import RaySettings, load_settings
 from pipelines.stage import run
 

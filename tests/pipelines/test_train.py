@@ -39,7 +39,7 @@ PARAMS: dict[str, Any] = {
         "log_every": 2,
         "val_every": 4,
         "val_images": 4,
-        "val_times": 3,
+        "val_calls": 3,
     },
     "sample": {"count": 80},
     "register": {"name": "test"},

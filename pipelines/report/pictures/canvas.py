@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -68,6 +69,12 @@ def page(path: Path, height_px: int, layout: Any = "constrained") -> Iterator[Fi
 def headline(figure: Figure, text: str) -> None:
     """The sentence above a picture of curves that says what one sees."""
     figure.suptitle(text, x=0.012, ha="left", fontsize=12, fontweight="bold")
+
+
+def signed(text: str) -> str:
+    """With minus signs that are as long as a plus; none before a bare 0, and a plus before 0.0."""
+    bare = re.sub(r"-(?=0(?![\d.]))", "", text)
+    return re.sub(r"-(?=0\.0+(?!\d))", "+", bare).replace("-", "−")
 
 
 def spread(values: list[float], gap: float) -> list[float]:

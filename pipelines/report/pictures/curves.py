@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.report.pictures.canvas import BLUE, GREEN, INK, ORANGE, PURPLE, QUIET, headline, label_ends, page
+from pipelines.report.pictures.canvas import BLUE, INK, ORANGE, PURPLE, QUIET, headline, page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,32 +64,6 @@ def loss_curve(frame: pd.DataFrame, path: Path) -> None:
             axes.tick_params(axis="y", which="minor", labelsize=8)
             axes.set_title(title)
             axes.set_xlabel("step")
-
-
-def validation_curve(frame: pd.DataFrame, path: Path) -> None:
-    """The bound on validation images while training, by term.
-
-    Args:
-        frame: columns `step`, `L_T`, `L_t_sum`, `L_0`, `total`, in bits/dim.
-    """
-    with page(path, _HEIGHT) as figure:
-        best = frame["total"].min()
-        headline(figure, f"The bound on validation images, of the process at fewer times: {best:.3f} bits/dim at best")
-        axes = figure.subplots()
-        ends = []
-        for column, name, colour in (
-            ("total", "total", INK),
-            ("L_t_sum", "sum of Lₜ", BLUE),
-            ("L_0", "L₀", ORANGE),
-            ("L_T", "L_T", GREEN),
-        ):
-            axes.plot(frame["step"], frame[column], "o-", color=colour, markersize=4)
-            ends.append((frame["step"].iloc[-1], frame[column].iloc[-1], name, colour))
-        axes.set_ylim(bottom=min(0.0, float(frame["L_0"].min())))
-        axes.set_xlabel("step")
-        axes.set_ylabel("bits/dim, average of the weights")
-        figure.draw_without_rendering()
-        label_ends(axes, ends)
 
 
 def bound_per_timestep(frame: pd.DataFrame, path: Path) -> None:

@@ -28,7 +28,6 @@ DRAWN = {
     "schedule": lambda path: pictures.schedule_curves(NoiseSchedule.cosine(50), NoiseSchedule.linear(), path),
     "loss": lambda path: pictures.loss_curve(LOSS, path),
     "short loss": lambda path: pictures.loss_curve(LOSS[:1], path),
-    "validation": lambda path: pictures.validation_curve(BOUND, path),
     "per timestep": lambda path: pictures.bound_per_timestep(PER_TIME, path),
 }
 
