@@ -1,19 +1,14 @@
-"""From parameters to the objects of the core: the schedule, the architecture, the loss and its parts."""
+"""From parameters to the objects of the core: the schedule, the decoder and the network's architecture."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ParamsError
-from pipelines.params import Params
 from pipelines.sections import ModelParams, ProcessParams
 
 if TYPE_CHECKING:
-    import torch
-
-    from diffusion.process import Decoder, NoiseSchedule, Weighting
-    from diffusion.training.objective import DiffusionLoss
-    from diffusion.training.times import Times
+    from diffusion.process import Decoder, NoiseSchedule
     from pipelines.data.manifest import Manifest
 
 
@@ -71,47 +66,3 @@ def build_decoder(name: str, levels: int) -> Decoder:
         case "gaussian":
             return GaussianDensity()
     raise ValueError(f"unknown decoder {name!r}")
-
-
-def build_weightings(params: Params) -> dict[str, Weighting]:
-    """Every weighting of the loss by its name, with the parameters of this run where they are its."""
-    from diffusion.process import P2, SNR, BoundWeight, MinSNR, Plain
-
-    gamma, chosen = params.train.weighting_gamma, params.train.weighting
-    return {
-        "none": Plain(params.model.predicts),
-        "snr": SNR(),
-        "min_snr": MinSNR(gamma) if gamma and chosen == "min_snr" else MinSNR(),
-        "p2": P2(gamma) if gamma and chosen == "p2" else P2(),
-        "bound": BoundWeight(),
-    }
-
-
-def build_loss(params: Params, levels: int, device: torch.device | str = "cpu") -> DiffusionLoss:
-    """What training minimises."""
-    from diffusion.training.objective import DiffusionLoss
-
-    train = params.train
-    return DiffusionLoss(
-        schedule=build_schedule(params.process).to(device),
-        decoder=build_decoder(train.decoder, levels),
-        goal=train.objective,
-        weighting=build_weightings(params)[train.weighting],
-        target=params.model.predicts,
-        learned=params.model.learned_variance,
-        hybrid_weight=train.hybrid_weight,
-    )
-
-
-def build_times(params: Params, device: torch.device | str = "cpu") -> Times:
-    """How times are drawn in training."""
-    from diffusion.training.times import ImportanceTimes, StratifiedTimes, UniformTimes
-
-    T, seed, shards = params.process.T, params.seed, params.train.virtual_shards
-    match params.train.times:
-        case "uniform":
-            return UniformTimes(T, seed)
-        case "stratified":
-            return StratifiedTimes(T, seed, shards)
-        case "importance":
-            return ImportanceTimes(T, seed, shards, device)

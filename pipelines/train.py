@@ -28,8 +28,12 @@ def code_of_a_step() -> list[Path]:
     """The code that a run's result depends on."""
     core = workspace() / "diffusion"
     own = workspace() / "pipelines"
-    packages = [core / "process", core / "models", core / "training", core / "samplers" / "times.py"]
-    return [*packages, own / "build.py", own / "cluster" / "assemble.py", own / "cluster" / "loop.py"]
+    packages = [core / "process", core / "models", core / "training"]
+    return [
+        *packages,
+        own / "build.py",
+        *(own / "cluster" / name for name in ("assemble.py", "objective.py", "loop.py")),
+    ]
 
 
 def params_of_a_run(params: Params) -> dict[str, Any]:

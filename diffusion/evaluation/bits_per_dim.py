@@ -103,5 +103,10 @@ class BitsPerDim:
         Raises:
             ValueError: a single image, or a term that is not finite.
         """
-        terms = (Estimate.of(term) for term in (self.L_T, self.L_t_sum, self.L_0, self.total))
-        return BoundEstimates(*terms, tuple(Estimate.of(part) for part in self.L_t_bins.T))
+        return BoundEstimates(
+            L_T=Estimate.of(self.L_T),
+            L_t_sum=Estimate.of(self.L_t_sum),
+            L_0=Estimate.of(self.L_0),
+            total=Estimate.of(self.total),
+            L_t_bins=tuple(Estimate.of(part) for part in self.L_t_bins.T),
+        )

@@ -21,8 +21,13 @@ class TimeBins:
     """(T + 1,) int64 on the CPU: the bin of each index 2..T; -1 at 0 (the data) and at 1 (whose term is L_0)."""
     time: Tensor
     """(T + 1,) int64 on the CPU: the time in the full process that each index stands for."""
-    count: int
-    """B. Some of them may be empty."""
+    log_snr: tuple[float, ...]
+    """(B,), decreasing: the middle of each bin."""
+
+    @property
+    def count(self) -> int:
+        """B. Some of them may be empty."""
+        return len(self.log_snr)
 
     @property
     def T(self) -> int:
@@ -77,8 +82,10 @@ def log_snr_bins(s: NoiseSchedule, count: int = 16) -> TimeBins:
         raise ValueError(f"the number of bins must be 1 or more, got {count}")
     s = s.to("cpu")
     of_index = torch.full_like(s.time, -1)
+    top, below = s.log_snr[min(2, s.T)], s.log_snr[min(2, s.T)] - s.log_snr[2:]  # below: 0 at index 2, increasing
+    width = below[-1:].sum() / count  # 0 if T is 1 or 2
     if s.T >= 2:
-        below = s.log_snr[2] - s.log_snr[2:]  # 0 at index 2, increasing
-        width = (below[-1] / count).clamp(min=torch.finfo(torch.float64).tiny)  # 0 if T = 2
-        of_index[2:] = (below / width + _ON_AN_EDGE).long().clamp(max=count - 1)
-    return TimeBins(of_index, s.time, count)
+        tiny = torch.finfo(torch.float64).tiny
+        of_index[2:] = (below / width.clamp(min=tiny) + _ON_AN_EDGE).long().clamp(max=count - 1)
+    middles = top - width * (torch.arange(count, dtype=torch.float64) + 0.5)
+    return TimeBins(of_index, s.time, tuple(middles.tolist()))

@@ -32,7 +32,11 @@ Uniforms = Callable[[int, int], Tensor]
 
 @dataclass(frozen=True)
 class Estimated:
-    """A mean over images of an estimated quantity, in bits/dim, with two answers to how far it may be off."""
+    """A mean over images of an estimated quantity, in bits/dim, with two answers to how far it may be off.
+
+    Both are without bias in their squares. A normal interval of 1.96 of them needs enough draws of the terms that
+    matter: where few times carry the bound (small t of a linear schedule), a hundred images are too few for it.
+    """
 
     mean: float
     standard_error: float

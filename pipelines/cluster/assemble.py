@@ -22,8 +22,9 @@ from diffusion.training.step import Trainer, UpdateRule
 from diffusion.training.tally import Tally
 from diffusion.training.tree import Shares
 from diffusion.training.validation import Validation
-from pipelines.build import architecture, build_decoder, build_loss, build_schedule, build_times
+from pipelines.build import architecture, build_decoder, build_schedule
 from pipelines.cluster.job import Job, Place
+from pipelines.cluster.objective import build_loss, build_times
 from pipelines.cluster.record import Record, platform_of
 from pipelines.data.dataset import ImageSplit, open_split
 from pipelines.data.manifest import read_manifest

@@ -15,8 +15,9 @@ from diffusion.models.saved import save_model
 from diffusion.process import NoiseSchedule
 from diffusion.training.history import History
 from diffusion.training.points import BoundPoint, LossPoint, Point
-from pipelines.build import architecture, build_schedule, build_weightings
+from pipelines.build import architecture, build_schedule
 from pipelines.cluster.job import Job
+from pipelines.cluster.objective import build_weightings
 from pipelines.cluster.record import Record
 from pipelines.data.dataset import open_split
 from pipelines.data.manifest import Manifest, read_manifest

@@ -58,10 +58,10 @@ def metrics_of(evaluation: Evaluation) -> dict[str, Any]:
 
 def bits_of(evaluation: Evaluation) -> dict[str, float]:
     """L_T, L_t_sum, L_0 and total with `_se`, their standard errors, in bits/dim."""
-    numbers: dict[str, float] = {}
-    for name, estimate in asdict(evaluation.bits.estimates()).items():
-        numbers |= {name: estimate["mean"], f"{name}_se": estimate["standard_error"]}
-    return numbers
+    bits = evaluation.bits.estimates()
+    terms = {"L_T": bits.L_T, "L_t_sum": bits.L_t_sum, "L_0": bits.L_0, "total": bits.total}
+    means = {name: term.mean for name, term in terms.items()}
+    return means | {f"{name}_se": term.standard_error for name, term in terms.items()}
 
 
 def per_timestep_of(evaluation: Evaluation) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """What a person and the tracker see of a training."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,19 +37,31 @@ def test_what_a_person_is_told_at_the_start() -> None:
 
 def test_the_watch_passes_the_curves_on(capsys: pytest.CaptureFixture[str]) -> None:
     tracked = Tracked()
-    loss, bound = LossPoint(2, 0.5, 3.0, 0.1), BoundPoint(4, 0.01, 2.0, 0.5, 2.51)
+    loss = LossPoint(2, 0.5, 3.0, 0.1)
+    bound = BoundPoint("validation", 4, 0.01, 2.0, 0.5, 0.1, 0.2, 0.3, (1.5, 0.5))
+    running = replace(bound, source="running", step=3)
     with watching(10, tracked) as watch:
         watch.hear(started(2, points=(loss,)))
         watch.hear(Advanced(3))
+        watch.hear(Measured(running))
         watch.hear(Measured(bound))
+    numbers = {
+        "L_T": 0.01,
+        "L_t_sum": 2.0,
+        "L_0": 0.5,
+        "total": pytest.approx(2.51),
+        "L_t_sum_se": 0.1,
+        "L_0_se": 0.2,
+        "total_se": 0.3,
+        "L_t_01": 1.5,
+        "L_t_02": 0.5,
+    }
     assert tracked.numbers == {
         ("loss", 2): 0.5,
         ("gradient_norm", 2): 3.0,
         ("learning_rate", 2): 0.1,
-        ("val_L_T", 4): 0.01,
-        ("val_L_t_sum", 4): 2.0,
-        ("val_L_0", 4): 0.5,
-        ("val_bits_per_dim", 4): 2.51,
+        **{(f"bound_running/{name}", 3): value for name, value in numbers.items()},
+        **{(f"bound/{name}", 4): value for name, value in numbers.items()},
     }
     shown = capsys.readouterr().err
     assert "resumed from the checkpoint of step 2" in shown

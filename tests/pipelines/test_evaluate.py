@@ -16,13 +16,14 @@ import torch
 from diffusion.models.saved import load_model
 from diffusion.process import DiscretizedGaussian, GaussianDensity, NormalizedLevels, bound, to_unit
 from diffusion.training.random import normal_per_image
+from pipelines.build import build_decoder
 from pipelines.cluster.parallel import on_ray, serial_map
 from pipelines.cluster.session import ray_session
 from pipelines.data.dataset import open_split
 from pipelines.data.manifest import read_manifest
 from pipelines.errors import DataError, TrainingError
 from pipelines.evaluate import track
-from pipelines.measure.bound import DataImages, Measuring, bound_of_split, decoder_of, measure_bound
+from pipelines.measure.bound import DataImages, Measuring, bound_of_split, measure_bound
 from pipelines.measure.distance import distance_of_samples
 from pipelines.measure.drawing import Drawing
 from pipelines.measure.evaluating import Evaluation, Inputs, evaluate
@@ -97,6 +98,9 @@ def test_the_files(written: Path) -> None:
         "per_timestep.csv",
         "per_image.parquet",
         "bound_per_timestep.png",
+        "bound_shares.csv",
+        "bound_shares.png",
+        "bits_per_image.png",
     }
 
 
@@ -186,7 +190,7 @@ def test_a_later_first_time_leaves_out_the_terms_below(results: Results) -> None
     ],
 )
 def test_decoders_by_name(name: str, decoder: object) -> None:
-    assert decoder_of(EvaluateParams.model_validate({"decoder": name}), 17) == decoder
+    assert build_decoder(name, 17) == decoder
 
 
 def test_a_conditional_model_is_told_each_images_label(results: Results, tmp_path: Path) -> None:
@@ -226,7 +230,7 @@ def test_the_cards(results: Results, evaluation: Evaluation) -> None:
 
 
 def test_the_key_is_that_of_the_cards(evaluation: Evaluation) -> None:
-    assert evaluation.key == replace(evaluation, image_ids=[]).key
+    assert evaluation.key == replace(evaluation, bits=evaluation.bits.joined([evaluation.bits])).key
     assert evaluation.key != replace(evaluation, card=replace(evaluation.card, seed=1)).key
 
 

@@ -155,7 +155,13 @@ def test_what_the_stage_leaves(project: Project, capsys: pytest.CaptureFixture[s
 
     tracked = project.tracked
     assert tracked.numbers["loss", 6] == metrics["loss"]
-    assert tracked.numbers["val_bits_per_dim", 6] == bound["total"]
+    assert tracked.numbers["bound/total", 6] == bound["total"]
+    running = pd.read_csv(folder / "running_bound.csv")
+    assert running["step"].tolist() == [2, 4, 6]
+    assert [tracked.numbers["bound_running/L_t_16", step] for step in (2, 4, 6)] == running["L_t_16"].tolist()
+    assert (folder / "bound.png").exists()
+    assert (folder / "weights.png").exists()
+    assert bound["card"]["calls"] == 3
     assert tracked.facts["model.digest"] == ema.digest
     assert "metrics.json" in tracked.files
     assert f"model {ema.digest[:12]}" in capsys.readouterr().out

@@ -70,7 +70,7 @@ class TestRoundTrip:
 
     def test_the_description_holds_what_people_and_tools_look_for(self, model: dict[str, Any], folder: Path) -> None:
         values = json.loads((folder / "model.json").read_text())
-        assert values["format_version"] == 1
+        assert values["format_version"] == 2
         assert values["shape"] == [1, 8, 8]
         assert values["levels"] == 17
         assert values["T"] == 20
@@ -79,7 +79,10 @@ class TestRoundTrip:
             "channel_multipliers": [1, 2],
             "attention_resolutions": [4],
             "attention_heads": 1,
+            "fourier_features": [],
+            "learned_variance": False,
         }
+        assert values["predicts"] == "eps"
         assert values["digests"]["ema"] == content_digest(model["ema"])
         assert values["digests"]["raw"] == content_digest(model["raw"])
         assert values["digests"]["content"] == load_model(folder).digest
