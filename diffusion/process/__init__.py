@@ -1,9 +1,10 @@
 """The diffusion process: schedule, forward, posterior, reverse, bound. Formulas follow Ho, Jain & Abbeel 2020."""
 
 from diffusion.process.bins import TimeBins, log_snr_bins
-from diffusion.process.bound import BoundTerms, Measure, NotFiniteError, bound, prior_kl
+from diffusion.process.bound import BoundTerms, Measure, bound, prior_kl
 from diffusion.process.decoder import Decoder, DiscretizedGaussian, FirstStep, GaussianDensity, NormalizedLevels
 from diffusion.process.estimate import Estimated, EstimatedBound, EstimatedTerms, estimate_bound
+from diffusion.process.first_time import FirstTimes, bound_by_first_time, first_variance
 from diffusion.process.forward import q_marginal, q_sample, q_step
 from diffusion.process.gaussian import Gaussian, gaussian_kl, gaussian_log_density
 from diffusion.process.levels import to_levels, to_unit
@@ -48,25 +49,27 @@ __all__ = [
     "EstimatedBound",
     "EstimatedTerms",
     "FirstStep",
+    "FirstTimes",
     "Gaussian",
     "GaussianDensity",
     "Measure",
     "MinSNR",
     "NoiseSchedule",
     "NormalizedLevels",
-    "NotFiniteError",
     "Plain",
     "Target",
     "TimeBins",
     "Variance",
     "Weighting",
     "bound",
+    "bound_by_first_time",
     "bound_weight",
     "eps_error_scale",
     "eps_to_score",
     "eps_to_v",
     "eps_to_x_0",
     "estimate_bound",
+    "first_variance",
     "gaussian_kl",
     "gaussian_log_density",
     "learned_variance",

@@ -73,34 +73,40 @@ class Measure:
     target: Target | str = Target.EPS
     """What the model predicts."""
 
-    def terms(self, x_0: Tensor, i: Tensor, eps: Tensor, y: Tensor | None, *, first: bool) -> Tensor:
-        """The terms of n pairs of an image and an index of the chain, (n,) float64 in nats.
+    def rows(self, x_0: Tensor, i: Tensor, eps: Tensor, y: Tensor | None, chunk: int) -> Iterator[Seen]:
+        """Call the model for pairs of an image and an index of the chain, at most `chunk` of them at a time.
+
+        The host waits for the device once per call, to refuse what is not finite.
 
         Args:
-            x_0: (n, C, H, W), in the dtype that the model takes.
-            i: LongTensor (n,): 1 for all of them if `first`, which is L_0, else within 2..T.
-            eps: (n, C, H, W): the noise that makes x_t.
-            y: LongTensor (n,) of labels, for a model that is told them.
+            x_0: (N, C, H, W), in the dtype that the model takes.
+            i: LongTensor (k N,) within 1..T: k times all images in their order.
+            eps: (k N, C, H, W): the noise that makes x_t.
+            y: LongTensor (N,) of labels, for a model that is told them.
 
         Raises:
-            ValueError: a prediction of the wrong shape.
-            NotFiniteError: a prediction that is not finite.
+            ValueError: a prediction of the wrong shape, or one that is not finite; the message names image and t.
         """
-        seen = self.predict(x_0, i, eps, y)
+        image = torch.arange(len(x_0), device=x_0.device).repeat(len(i) // len(x_0))
+        for image_k, i_k, eps_k in zip(*(torch.split(whole, chunk) for whole in (image, i, eps)), strict=True):
+            yield self._seen(x_0, image_k, i_k, eps_k, None if y is None else y[image_k])
+
+    def terms(self, seen: Seen, *, first: bool) -> Tensor:
+        """(n,) float64 in nats: L_0 if `first`, all of `seen` being at index 1; else L_t, within 2..T."""
         if not first:
             return self.L_t(seen)
-        return self.L_0(seen, p_reverse(self.s, seen.x_t, i, seen.x_0_hat, self.variance, seen.v))
+        return self.L_0(seen, p_reverse(self.s, seen.x_t, seen.i, seen.x_0_hat, self.variance, seen.v))
 
-    def predict(self, x_0: Tensor, i: Tensor, eps: Tensor, y: Tensor | None) -> Seen:
-        """One call of the model; arguments and errors as in `terms`, i within 1..T."""
-        s, exact = self.s, x_0.double()
+    def _seen(self, x_0: Tensor, image: Tensor, i: Tensor, eps: Tensor, y: Tensor | None) -> Seen:
+        s, exact = self.s, x_0[image].double()
         x_t = q_sample(s, exact, i, eps.double())
         t = s.time[i]
         told = {} if y is None else {"y": y}
         output = self.model(x_t.to(x_0.dtype), t, **told)
         prediction, v = split_output(output, x_t, learned=Variance(self.variance) is Variance.LEARNED)
         if (row := first_non_finite(output)) is not None:
-            raise NotFiniteError(row, int(t[row]))
+            where = f"image {int(image[row])} at t = {int(t[row])}"
+            raise ValueError(f"the model's prediction is not finite for {where}")
         x_0_hat = predict_x_0(s, x_t, i, prediction.double(), clip=self.clip_x0, target=self.target)
         return Seen(exact, x_t, i, x_0_hat, v)
 
@@ -116,16 +122,6 @@ class Measure:
         noise = at(self.s.one_minus_alpha_bar, seen.i, seen.x_t)
         log_p = self.decoder.log_likelihood(seen.x_0, FirstStep(seen.x_t, signal, noise, p.mean, p.variance))
         return -log_p.flatten(1).sum(dim=1)
-
-
-class NotFiniteError(ValueError):
-    """A prediction that is not finite."""
-
-    def __init__(self, row: int, t: int) -> None:
-        super().__init__(f"the model's prediction is not finite for row {row} of the call, at t = {t}")
-        self.row = row
-        """Of the batch that the model was called with."""
-        self.t = t
 
 
 @torch.no_grad()
@@ -178,16 +174,9 @@ def bound(
     for indices in _groups(chain.T, max(1, chunk // len(x_0))):
         eps = torch.cat([noise(int(chain.time[i]), x_0.shape).to(x_0) for i in indices])
         i = torch.tensor(indices, device=x_0.device).repeat_interleave(len(x_0))
-        image = torch.arange(len(x_0), device=x_0.device).repeat(len(indices))
-        terms = []
-        for image_k, i_k, eps_k in zip(*(torch.split(whole, chunk) for whole in (image, i, eps)), strict=True):
-            y_k = None if labels is None else labels[image_k]
-            try:
-                terms.append(measure.terms(x_0[image_k], i_k, eps_k, y_k, first=indices == [1]))
-            except NotFiniteError as error:
-                where = f"image {int(image_k[error.row])} at t = {error.t}"
-                raise ValueError(f"the model's prediction is not finite for {where}") from None
-        nats[:, [index - 1 for index in indices]] = torch.cat(terms).view(len(indices), len(x_0)).T
+        seen = measure.rows(x_0, i, eps, labels, chunk)
+        terms = torch.cat([measure.terms(part, first=indices == [1]) for part in seen])
+        nats[:, [index - 1 for index in indices]] = terms.view(len(indices), len(x_0)).T
     return BoundTerms(prior_kl(chain, x_0) * bits, nats[:, 1:] * bits, nats[:, 0] * bits, chain.time[1:].cpu())
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from diffusion.process.bins import TimeBins, log_snr_bins
-from diffusion.process.bound import Measure, Model, NotFiniteError, prior_kl
+from diffusion.process.bound import Measure, Model, prior_kl
 from diffusion.process.decoder import Decoder
 from diffusion.process.parameterization import Target
 from diffusion.process.reverse import Variance
@@ -186,8 +186,8 @@ def estimate_bound(
     nats: list[Tensor] = []
     for ks in _groups(calls, max(1, chunk // N)):
         eps = torch.cat([_noise(noise, k, chain.time[index[k]], x_0) for k in ks])
-        i = rows[ks.start * N : ks.stop * N]
-        nats.append(_terms(measure, x_0, i, eps, labels, chunk, first=ks.start == 0))
+        seen = measure.rows(x_0, rows[ks.start * N : ks.stop * N], eps, labels, chunk)
+        nats.append(torch.cat([measure.terms(part, first=ks.start == 0) for part in seen]))
     L_0, L_t = nats[0], (chain.T - 1) / m * torch.cat(nats[1:]).view(2, m, N)
     replicates = bins.sums(L_t, index[1:].view(2, m, N))
     return EstimatedTerms(prior_kl(measure.s, x_0) * bits, L_0 * bits, replicates * bits, bins, calls)
@@ -238,19 +238,3 @@ def _groups(calls: int, size: int) -> Iterator[range]:
     yield range(1)
     for start in range(1, calls, size):
         yield range(start, min(start + size, calls))
-
-
-def _terms(
-    measure: Measure, x_0: Tensor, i: Tensor, eps: Tensor, labels: Tensor | None, chunk: int, *, first: bool
-) -> Tensor:
-    """The terms in nats of rows (call, image) with the indices i, at most `chunk` of them at a time."""
-    image = torch.arange(len(x_0), device=x_0.device).repeat(len(i) // len(x_0))
-    terms = []
-    for image_k, i_k, eps_k in zip(*(torch.split(whole, chunk) for whole in (image, i, eps)), strict=True):
-        y_k = None if labels is None else labels[image_k]
-        try:
-            terms.append(measure.terms(x_0[image_k], i_k, eps_k, y_k, first=first))
-        except NotFiniteError as error:
-            where = f"image {int(image_k[error.row])} at t = {error.t}"
-            raise ValueError(f"the model's prediction is not finite for {where}") from None
-    return torch.cat(terms)

@@ -16,7 +16,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from diffusion.process.bound import Measure, Model, Noise, NotFiniteError, Seen, prior_kl
+from diffusion.process.bound import Measure, Model, Noise, Seen, prior_kl
 from diffusion.process.decoder import Decoder
 from diffusion.process.gaussian import Gaussian
 from diffusion.process.parameterization import Target
@@ -83,9 +83,9 @@ def bound_by_first_time(
     for indices in torch.split(torch.arange(1, s.T + 1), max(1, chunk // N)):
         eps = torch.cat([noise(int(s.time[i]), x_0.shape).to(x_0) for i in indices])
         i = indices.to(x_0.device).repeat_interleave(N)
-        image = torch.arange(N, device=x_0.device).repeat(len(indices))
-        rows = zip(*(torch.split(whole, chunk) for whole in (image, i, eps)), strict=True)
-        terms = torch.cat([_terms(measure, x_0, labels, *row) for row in rows], dim=1)
+        seen = measure.rows(x_0, i, eps, labels, chunk)
+        both = [torch.stack([measure.L_t(part), measure.L_0(part, _to_the_data(measure, part))]) for part in seen]
+        terms = torch.cat(both, dim=1)  # L_t of index 1 has no meaning
         nats[:, indices - 1] = terms.view(2, len(indices), N)
     L_t, L_0 = nats.transpose(1, 2) * bits
     return FirstTimes(prior_kl(s, x_0) * bits, L_t[:, 1:], L_0, s.time[1:].cpu())
@@ -106,16 +106,6 @@ def first_variance(s: NoiseSchedule, kind: Variance | str) -> Tensor:
     if Variance(kind) is Variance.LARGE:
         return large
     return torch.cat([large[:1], s.beta_tilde[2:], large[-1:]])
-
-
-def _terms(measure: Measure, x_0: Tensor, labels: Tensor | None, image: Tensor, i: Tensor, eps: Tensor) -> Tensor:
-    """L_t and L_0 in nats of n pairs of an image and an index, (2, n); L_t of index 1 has no meaning."""
-    try:
-        seen = measure.predict(x_0[image], i, eps, None if labels is None else labels[image])
-    except NotFiniteError as error:
-        where = f"image {int(image[error.row])} at t = {error.t}"
-        raise ValueError(f"the model's prediction is not finite for {where}") from None
-    return torch.stack([measure.L_t(seen), measure.L_0(seen, _to_the_data(measure, seen))])
 
 
 def _to_the_data(measure: Measure, seen: Seen) -> Gaussian:

@@ -24,7 +24,7 @@ from pipelines.sections import EvaluateParams
 
 BINS = 16
 """Bins of equal width in log SNR in which the terms are summed up."""
-_IMAGES_PER_TASK = 32
+IMAGES_PER_TASK = 32
 """Few enough to share the work out evenly; the rows of a network call are filled up with further times."""
 
 
@@ -55,8 +55,8 @@ def bound_of_split(measuring: Measuring, split: ImageSplit, count: int, mapper: 
     Raises:
         TrainingError: the network's prediction is not finite.
     """
-    parts = chunks(count, min(_IMAGES_PER_TASK, measuring.how.batch_size))
-    items = (_read(split, part) for part in parts)
+    parts = chunks(count, min(IMAGES_PER_TASK, measuring.how.batch_size))
+    items = (read_part(split, part) for part in parts)
     sizes = [len(part) for part in parts]
     results = watched("bound", mapper, partial(measure_bound, measuring), items, sizes)
     return BitsPerDim.joined([bits for _, bits in results])
@@ -82,7 +82,7 @@ def measure_bound(measuring: Measuring, images: DataImages) -> BitsPerDim:
                 variance=how.variance,
                 clip_x0=how.clip_x0,
                 times=times,
-                y=_labels(saved, images),
+                y=labels_of(saved, images),
                 target=saved.predicts,
                 chunk=how.batch_size,
             )
@@ -102,12 +102,12 @@ def times_of(how: EvaluateParams, T: int) -> list[int]:
     return list(range(T, how.first_time - 1, -1))
 
 
-def _read(split: ImageSplit, part: range) -> DataImages:
+def read_part(split: ImageSplit, part: range) -> DataImages:
     labels = None if split.labels is None else split.labels[part.start : part.stop]
     return DataImages(split.read(np.array(part)), split.ids[part.start : part.stop], labels)
 
 
-def _labels(saved: SavedModel, images: DataImages) -> torch.Tensor | None:
+def labels_of(saved: SavedModel, images: DataImages) -> torch.Tensor | None:
     """What a network that is conditional on classes is told."""
     if not saved.classes:
         return None

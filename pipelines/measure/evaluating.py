@@ -104,7 +104,7 @@ def evaluate(
     test = open_split(inputs.data, "test")
     count = min(measuring.how.images or len(test), len(test))
     card = _card(measuring, count, read_manifest(inputs.data).digest)
-    _check_fit(measuring.model.on_cpu(), test)
+    check_fit(measuring.model.on_cpu(), test)
     distance = distance_of_samples(inputs.samples, inputs.reference, feature_mapper)  # quick, and may refuse
     _check_origin(distance, card)
     return Evaluation(
@@ -138,7 +138,7 @@ def _card(measuring: Measuring, count: int, data_digest: str) -> BoundCard:
     )
 
 
-def _check_fit(saved: SavedModel, split: ImageSplit) -> None:
+def check_fit(saved: SavedModel, split: ImageSplit) -> None:
     """Refuse a model that was trained on other images than these could be."""
     if (saved.shape, saved.levels) != (split.shape, split.levels):
         raise DataError(

@@ -24,9 +24,9 @@ from pipelines.build import build_decoder
 from pipelines.cluster.parallel import Mapper, serial_map
 from pipelines.data.dataset import ImageSplit, open_split
 from pipelines.errors import DataError, TrainingError
-from pipelines.measure.bound import _IMAGES_PER_TASK, DataImages, Measuring, _labels, _read, predictor
+from pipelines.measure.bound import IMAGES_PER_TASK, DataImages, Measuring, labels_of, predictor, read_part
 from pipelines.measure.chunks import chunks, watched
-from pipelines.measure.evaluating import _check_fit
+from pipelines.measure.evaluating import check_fit
 from pipelines.measure.first_time_choice import smoothed
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def validation_images(folder: Path, measuring: Measuring) -> ImageSplit:
             f"the first time is chosen on the validation split, which has {len(split)} images and needs two or more: "
             "set prepare.val_fraction (0.1, say) and run `dvc repro`"
         )
-    _check_fit(measuring.model.on_cpu(), split)
+    check_fit(measuring.model.on_cpu(), split)
     return split
 
 
@@ -130,8 +130,8 @@ def first_times_of_split(
         TrainingError: the network's prediction is not finite.
     """
     first_times = candidates(measuring.model.on_cpu().schedule.T, count, measuring.how.first_time)
-    parts = chunks(count, min(_IMAGES_PER_TASK, measuring.how.batch_size))
-    items = (_read(split, part) for part in parts)
+    parts = chunks(count, min(IMAGES_PER_TASK, measuring.how.batch_size))
+    items = (read_part(split, part) for part in parts)
     task = partial(measure_first_times, measuring, first_times)
     results = watched("bound by first time", mapper, task, items, [len(part) for part in parts])
     return FirstTimeBits.joined([bits for _, bits in results])
@@ -155,7 +155,7 @@ def measure_first_times(measuring: Measuring, first_times: Sequence[int], images
                 decoder=build_decoder(how.decoder, saved.levels),
                 variance=how.variance,
                 clip_x0=how.clip_x0,
-                y=_labels(saved, images),
+                y=labels_of(saved, images),
                 target=saved.predicts,
                 chunk=how.batch_size,
             )

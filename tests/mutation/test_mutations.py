@@ -56,7 +56,7 @@ MUTATIONS = [
     ("process/levels.py", ".round().to(torch.uint8)", ".to(torch.uint8)"),
     ("process/bound.py", "bits = 1 / (x_0[0].numel() * log(2))", "bits = 1 / x_0[0].numel()"),
     ("process/bound.py", "nats[:, 1:] * bits, nats[:, 0] * bits", "nats[:, :-1] * bits, nats[:, -1] * bits"),
-    ("process/bound.py", "t = chain.time[i]", "t = i"),
+    ("process/bound.py", "t = s.time[i]", "t = i"),
     ("process/objective.py", "mean(dim=1)", "sum(dim=1)"),
     ("samplers/ancestral.py", "p.variance.sqrt() * draw()", "p.variance * draw()"),
     ("samplers/ancestral.py", "p.mean if i == 1 else", "p.mean if i == 0 else"),

@@ -278,6 +278,7 @@ def test_a_time_on_an_edge_begins_the_next_bin():
     """log SNR linear in t, 32 steps from index 2 to 34: 16 bins of two times, and the last edge is in the last bin."""
     bins = log_snr_bins(NoiseSchedule.log_snr_linear(34))
     assert bins.ranges == (*((t, t + 1) for t in range(2, 32, 2)), (32, 34))
+    assert bins.log_snr == pytest.approx([7 - 14 / 33 * steps for steps in range(2, 34, 2)])
 
 
 def test_bins_of_short_chains():
@@ -294,5 +295,5 @@ def test_bins_of_short_chains():
 
 
 def test_terms_that_are_not_finite_stay_in_their_bin():
-    bins = TimeBins(torch.tensor([-1, -1, 0, 1]), torch.arange(4), 2)
+    bins = TimeBins(torch.tensor([-1, -1, 0, 1]), torch.arange(4), (1.0, -1.0))
     assert bins.sums(torch.tensor([[torch.inf, log2(8)]])).tolist() == [[torch.inf, 3.0]]
