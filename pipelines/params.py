@@ -50,10 +50,11 @@ class Params(Section):
         for key, value in (
             ("sample.steps", self.sample.steps),
             ("evaluate.first_time", self.evaluate.first_time),
-            ("train.val_calls", self.train.val_calls),
         ):
             if value is not None and value > T:
                 raise ValueError(f"{key} ({value}) must not exceed process.T ({T})")
+        if self.train.val_calls >= T:
+            raise ValueError(f"train.val_calls ({self.train.val_calls}) must be below process.T ({T})")
         return self
 
     @model_validator(mode="after")

@@ -159,6 +159,8 @@ class TrainParams(Section):
             raise ValueError(f"virtual_shards must be a power of two, got {V}")
         if self.batch_size % V:
             raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of virtual_shards ({V})")
+        if self.val_calls % 2 == 0:
+            raise ValueError(f"val_calls must be odd, one for L_0 and the rest in two halves, got {self.val_calls}")
         if self.microbatch and (self.batch_size // V) % self.microbatch:
             raise ValueError(
                 f"microbatch ({self.microbatch}) must divide a shard, which has batch_size / virtual_shards = "

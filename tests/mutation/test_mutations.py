@@ -58,6 +58,39 @@ MUTATIONS = [
     ("process/bound.py", "nats[:, 1:] * bits, nats[:, 0] * bits", "nats[:, :-1] * bits, nats[:, -1] * bits"),
     ("process/bound.py", "t = s.time[i]", "t = i"),
     ("process/objective.py", "mean(dim=1)", "sum(dim=1)"),
+    ("process/reverse.py", "return prediction, (o + 1) / 2", "return prediction, o"),
+    (
+        "process/reverse.py",
+        "at(log_small, t, v), at(log_large, t, v), v",
+        "at(log_large, t, v), at(log_small, t, v), v",
+    ),
+    ("process/parameterization.py", "return a * eps - b * x_0", "return a * eps + b * x_0"),
+    ("process/parameterization.py", "table = s.snr.clone()", "table = s.alpha_bar.clone()"),
+    ("process/step_term.py", "s.beta**2 / (2 *", "s.beta / (2 *"),
+    ("process/step_term.py", "* r * eps_error", "* eps_error"),
+    ("process/step_term.py", "0.5 * ((-minus", "1.0 * ((-minus"),
+    ("process/weighting.py", "scale[1:] = 1 / scale[1:]", "scale[1:] = scale[1:]"),
+    ("process/weighting.py", "s.snr.clamp(max=self.gamma) / s.snr", "s.snr.clamp(min=self.gamma) / s.snr"),
+    ("process/weighting.py", "** -self.gamma", "** self.gamma"),
+    ("process/weighting.py", "s.T * bound_weight", "bound_weight"),
+    ("process/bins.py", "- s.log_snr[2:]", "- s.log_snr[1:-1]"),
+    ("process/bins.py", "top - width *", "top + width *"),
+    ("process/estimate.py", "(chain.T - 1) / m *", "chain.T / m *"),
+    ("process/estimate.py", "return 2 + torch", "return 1 + torch"),
+    ("process/estimate.py", "(k - 1) % m + U", "k % m + U"),
+    ("process/estimate.py", "(apart**2 / 4)", "(apart**2 / 2)"),
+    ("process/first_time.py", "s.beta_tilde[2:], large[-1:]", "s.beta_tilde[1:-1], large[-1:]"),
+    ("process/first_time.py", "cumsum(dim=1).flip(1)", "cumsum(dim=1)"),
+    ("process/first_time.py", "torch.lerp(log_small, log_large,", "torch.lerp(log_large, log_small,"),
+    ("training/times.py", "1 / (self.T * self.probability[t])", "1 / self.probability[t]"),
+    ("training/times.py", "root = self._moment.sqrt()", "root = self._moment"),
+    ("training/times.py", "1 + np.minimum((u * self.T)", "0 + np.minimum((u * self.T)"),
+    ("training/tally.py", "term * self.s.T if weight is None", "term if weight is None"),
+    ("training/tally.py", "y * y], dim=1)", "y], dim=1)"),
+    ("training/tally.py", "a * mean_square - a", "a * mean_square + a"),
+    ("training/objective.py", "s.T * term, term.detach()", "term, term.detach()"),
+    ("training/objective.py", "if v is None else (prediction.detach()", "if v is not None else (prediction.detach()"),
+    ("training/objective.py", "nats.index_copy(0, at_1, L_0)", "nats"),
     ("samplers/ancestral.py", "p.variance.sqrt() * draw()", "p.variance * draw()"),
     ("samplers/ancestral.py", "p.mean if i == 1 else", "p.mean if i == 0 else"),
     ("samplers/ddim.py", "self.eta**2 * s.beta_tilde[t]", "self.eta * s.beta[t]"),
@@ -79,6 +112,8 @@ def test_a_broken_formula_turns_a_test_red(tmp_path: Path, file: str, old: str, 
     assert source.count(old) >= 1, f"{old!r} no longer stands in {file}: bring this list up to date"
     target.write_text(source.replace(old, new, 1))
     tests = ["tests/diffusion/process", "tests/diffusion/samplers"]
+    if file.startswith("training/"):
+        tests = [f"tests/diffusion/training/test_{name}.py" for name in ("times", "objective")]
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],

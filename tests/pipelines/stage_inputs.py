@@ -28,9 +28,18 @@ def prepared_digits(folder: Path) -> Path:
     return folder
 
 
-def saved_model(folder: Path, *, T: int = 20, classes: int | None = None, scale: float = 0.05) -> Path:
+def saved_model(
+    folder: Path,
+    *,
+    T: int = 20,
+    classes: int | None = None,
+    scale: float = 0.05,
+    predicts: str = "eps",
+    learned_variance: bool = False,
+) -> Path:
     """An untrained U-Net of 8x8 grey images with 17 levels, its last convolution of this scale; EMA and raw differ."""
     architecture = {"image_size": 8, "in_channels": 1, "channels": 8, "channel_multipliers": [1], "blocks": 1}
+    architecture |= {"learned_variance": learned_variance}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         fresh = UNet(**architecture, classes=classes).state_dict()
@@ -44,5 +53,6 @@ def saved_model(folder: Path, *, T: int = 20, classes: int | None = None, scale:
         schedule=NoiseSchedule.log_snr_linear(T),
         levels=17,
         card={},
+        predicts=predicts,
     )
     return folder
