@@ -6,6 +6,8 @@ reference stage. Beside them stands what the same images cost without a model.
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,7 +56,9 @@ def track(tracker: Tracker, evaluation: Evaluation) -> None:
 
     reference = evaluation.distance.card.reference
     floor = {f"{reference.metric}_floor": reference.floor.value} if reference.floor else {}
-    tracker.tags({"model.digest": evaluation.card.model_digest, "data.digest": evaluation.card.data_digest})
+    card = json.dumps(asdict(evaluation.card), sort_keys=True)
+    digests = {"model.digest": evaluation.card.model_digest, "data.digest": evaluation.card.data_digest}
+    tracker.tags({**digests, "bound.card": card})
     tracker.metrics(
         0,
         {

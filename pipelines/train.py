@@ -7,6 +7,7 @@ the shorter. Where it runs, and on how many workers, is no part of that.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +130,7 @@ def trained(job: Job, settings: Settings, tracker: Tracker) -> Finished:
 
 def main() -> None:
     """Train what params.yaml names, and leave the model with its curves and pictures."""
-    from pipelines.cluster.outcome import METRICS, summary, write_outcome
+    from pipelines.cluster.outcome import METRICS, cards, summary, write_outcome
     from pipelines.cluster.watch import metrics_of
     from pipelines.runs.lock import run_lock
     from pipelines.tracking.run import stage_run
@@ -144,6 +145,7 @@ def main() -> None:
         for point in run.points:
             tracker.metrics(point.step, metrics_of(point))
         tracker.tags({"run": job.key, "model.digest": digest})
+        tracker.tags({f"{name}.card": json.dumps(card, sort_keys=True) for name, card in cards(run).items()})
         for path in (final / METRICS, *sorted(final.glob("*.png"))):
             tracker.artifact(path)
     print(summary(run, digest))

@@ -87,6 +87,13 @@ class Measure:
         Raises:
             ValueError: a prediction of the wrong shape, or one that is not finite; the message names image and t.
         """
+        if y is not None and y.shape != x_0.shape[:1]:
+            raise ValueError(f"y must have a label for each of the {len(x_0)} images, got shape {tuple(y.shape)}")
+        if eps.shape != (len(i), *x_0.shape[1:]):
+            wanted = (len(i), *x_0.shape[1:])
+            raise ValueError(
+                f"noise must have the shape of x_0: wanted {wanted} for the images together, got {tuple(eps.shape)}"
+            )
         image = torch.arange(len(x_0), device=x_0.device).repeat(len(i) // len(x_0))
         for image_k, i_k, eps_k in zip(*(torch.split(whole, chunk) for whole in (image, i, eps)), strict=True):
             yield self._seen(x_0, image_k, i_k, eps_k, None if y is None else y[image_k])

@@ -170,6 +170,23 @@ def _card(run: Finished) -> dict[str, Any]:
     }
 
 
+def cards(run: Finished) -> dict[str, dict[str, Any]]:
+    """How both bounds of the curves are measured, by the names that their numbers begin with."""
+    params = run.job.params
+    validation = _validation_card(run)
+    running = {
+        **validation,
+        "split": "train",
+        "images": params.train.batch_size * params.train.log_every,
+        "calls": 1,
+        "clip_x0": False,
+        "weights": "raw",
+        "training_mode": True,
+        "horizontal_flip": params.train.horizontal_flip,
+    }
+    return {"bound": validation, "bound_running": running}
+
+
 def _validation_card(run: Finished) -> dict[str, Any]:
     """Without these a bound means nothing."""
     params = run.job.params

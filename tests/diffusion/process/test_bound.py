@@ -190,6 +190,22 @@ def test_times_out_of_range_or_order_are_refused(any_schedule, times):
         )
 
 
+def test_noise_and_labels_of_another_number_of_images_are_refused(any_schedule):
+    """Broadcast, they would give every image the same noise, or none its own label."""
+    x_0, options = torch.zeros(2, 1, 2, 2), {"decoder": GaussianDensity(), "chunk": 2}
+    with pytest.raises(ValueError, match=r"noise must have the shape of x_0: wanted \(2, 1, 2, 2\)"):
+        bound(lambda x, t: x, any_schedule, x_0, noise=lambda t, sh: torch.zeros(1, 1, 2, 2), **options)
+    with pytest.raises(ValueError, match="a label for each of the 2 images"):
+        bound(
+            lambda x, t, y: x,
+            any_schedule,
+            x_0,
+            noise=lambda t, sh: torch.zeros(sh),
+            y=torch.zeros(3).long(),
+            **options,
+        )
+
+
 def test_simple_loss_by_hand():
     s = NoiseSchedule.from_betas([0.36])
     x_0, eps = torch.zeros(2, 1, 1, 2), torch.tensor([[1.0, 3.0], [2.0, 0.0]]).view(2, 1, 1, 2)
