@@ -69,7 +69,7 @@ import json, mlflow, numpy
 client = mlflow.MlflowClient()
 version = client.get_model_version_by_alias("ddpm-digits", "champion")
 runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
-metrics = {k: v for run in runs for k, v in run.data.metrics.items()}
+metrics = {run.data.tags["stage"]: run.data.metrics for run in runs}
 images = mlflow.pyfunc.load_model("models:/ddpm-digits@champion").predict({"count": 3, "seed": 1, "steps": 5})
 print(json.dumps({"version": version.version, "metrics": metrics, "shape": list(numpy.shape(images))}))
 """
@@ -77,7 +77,9 @@ print(json.dumps({"version": version.version, "metrics": metrics, "shape": list(
     found = json.loads(output.text.splitlines()[-1])
     bits = tiny.json("results/evaluate/metrics.json")["bits_per_dim"]
     for name in ("L_T", "L_t_sum", "L_0", "total"):
-        assert found["metrics"][f"bound/{name}"] == pytest.approx(bits[name], rel=1e-12)
+        assert found["metrics"]["evaluate"][f"bound/{name}"] == pytest.approx(bits[name], rel=1e-12)
+        assert found["metrics"]["train"][f"bound/{name}"] >= 0  # on validation images
+        assert f"bound_running/{name}" in found["metrics"]["train"]
     assert int(found["version"]) == 1
     assert found["shape"][0] == 3
 
