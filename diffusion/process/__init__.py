@@ -3,7 +3,8 @@
 from diffusion.process.bins import TimeBins, log_snr_bins
 from diffusion.process.bound import BoundTerms, Measure, bound, prior_kl
 from diffusion.process.decoder import Decoder, DiscretizedGaussian, FirstStep, GaussianDensity, NormalizedLevels
-from diffusion.process.estimate import Estimated, EstimatedBound, EstimatedTerms, estimate_bound
+from diffusion.process.estimate import estimate_bound
+from diffusion.process.estimated import Estimated, EstimatedBound, EstimatedTerms
 from diffusion.process.first_time import FirstTimes, bound_by_first_time, first_variance
 from diffusion.process.forward import q_marginal, q_sample, q_step
 from diffusion.process.gaussian import Gaussian, gaussian_kl, gaussian_log_density

@@ -78,7 +78,7 @@ MUTATIONS = [
     ("process/estimate.py", "(chain.T - 1) / m *", "chain.T / m *"),
     ("process/estimate.py", "return 2 + torch", "return 1 + torch"),
     ("process/estimate.py", "(k - 1) % m + U", "k % m + U"),
-    ("process/estimate.py", "(apart**2 / 4)", "(apart**2 / 2)"),
+    ("process/estimated.py", "(apart**2 / 4)", "(apart**2 / 2)"),
     ("process/first_time.py", "s.beta_tilde[2:], large[-1:]", "s.beta_tilde[1:-1], large[-1:]"),
     ("process/first_time.py", "cumsum(dim=1).flip(1)", "cumsum(dim=1)"),
     ("process/first_time.py", "torch.lerp(log_small, log_large,", "torch.lerp(log_large, log_small,"),

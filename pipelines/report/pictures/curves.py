@@ -77,7 +77,7 @@ def bound_per_timestep(frame: pd.DataFrame, path: Path) -> None:
         headline(figure, f"Where the bits go: the Lₜ add up to {mean.sum():.3f} bits/dim")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
         above.fill_between(t, np.maximum(mean - 1.96 * error, 1e-12), mean + 1.96 * error, color=BLUE, alpha=0.2, lw=0)
-        above.plot(t, mean, color=BLUE)
+        above.plot(t, mean, color=BLUE, marker="o" if len(t) == 1 else None)
         above.set_xscale("log")
         above.set_yscale("log")
         above.set_ylim(max(mean.min() / 3, mean.max() * 1e-5), (mean + 1.96 * error).max() * 2)
@@ -91,18 +91,17 @@ def bound_per_timestep(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _shares(axes: Axes, t: NDArray[np.float64], mean: NDArray[np.float64]) -> None:
-    """Write each decade's share of the sum above the curve, between lines at its ends."""
+    """Write each decade's share of the sum above the curve, between lines at its ends; where there is room for it."""
     low = 1.0
     while low <= t[-1]:
         inside = (t > low) & (t <= 10 * low)
         if inside.any():
             first, last = t[inside][0], t[inside][-1]
             axes.axvline(last, color=QUIET, linewidth=0.6, linestyle=":")
-            share = mean[inside].sum() / mean.sum()
-            text = f"t = {first:.0f} to {last:.0f}: {share:.0%}"
-            axes.annotate(
-                text, (np.sqrt(first * last), mean.sum() * 1.12), ha="center", va="center", fontsize=9, color=INK
-            )
+            text = f"t = {first:.0f} to {last:.0f}: {mean[inside].sum() / mean.sum():.0%}"
+            at = (np.sqrt(first * last), mean.sum() * 1.12)
+            if np.log10(last / first) > 0.2 * np.log10(t[-1] / t[0]):
+                axes.annotate(text, at, ha="center", va="center", fontsize=9, color=INK)
         low *= 10
 
 
