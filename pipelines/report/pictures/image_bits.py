@@ -81,8 +81,8 @@ def _histogram(axes: Axes, bits: NDArray[np.float64], yardsticks: dict[str, floa
     ends = [bits.min(), bits.max(), *yardsticks.values()]
     low, width = min(ends), max(float(np.ptp(ends)), 1e-3)
     count = int(np.clip(2 * len(bits) ** 0.5, 1, 60)) if np.ptp(bits) > 0 else 1
-    middle, half = (bits.min() + bits.max()) / 2, max(float(np.ptp(bits)), width / 60) / 2
-    reach = (middle - half, middle + half)
+    spare = max(width / 60 - float(np.ptp(bits)), 0.0) / 2
+    reach = (bits.min() - spare, bits.max() + spare)  # the ends themselves: rounded, they would lose an image
     axes.hist(bits, bins=count, range=reach, color=BLUE, edgecolor="white", linewidth=0.4)
     top = axes.get_ylim()[1] * 1.42
     axes.set_ylim(0, top)

@@ -163,6 +163,13 @@ def test_images_of_any_size_fit_their_row(tmp_path: Path, figures, shape: tuple[
     assert h / w == pytest.approx(shape[1] / shape[2], rel=0.05)
 
 
+@pytest.mark.parametrize("low", [1.0715, 1.07151, 1.0717, 1.1, 0.3])
+def test_the_histogram_loses_neither_the_cheapest_nor_the_dearest_image(tmp_path: Path, figures, low: float):
+    per_image([low, 1.5, 1.6, 2.6047], IMAGES[:4], tmp_path / "histogram.png")
+    bars = [patch for patch in figures[0].axes[0].patches if patch.get_height() in (1.0, 2.0) and patch.get_width() < 1]
+    assert sum(bar.get_height() for bar in bars) == 4
+
+
 def test_the_histogram_counts_every_image_between_its_lines(tmp_path: Path, figures, texts_of):
     values = RNG.normal(2, 0.3, 500)
     per_image(values, lambda indices: np.zeros((len(indices), 1, 8, 8), np.uint8), tmp_path / "images.png")
