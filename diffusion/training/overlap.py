@@ -8,6 +8,7 @@ in one fixed order, so each message finds its counterpart, in whatever order the
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -20,21 +21,28 @@ from diffusion.training.gradient import Bucket, FlatGradient
 from diffusion.training.tree import TreeSum
 
 BUCKET = 2**20
-"""Elements of a bucket: 4 MiB. Smaller ones begin sooner, larger ones cost fewer messages."""
+"""Elements of a bucket: 4 MiB. Smaller ones begin sooner, larger ones cost fewer messages. The same on all workers."""
 
 
 class Overlap:
     """The last backward pass of a worker's last leaf, with the rest of the tree sum. For W a power of two, from 2."""
 
-    def __init__(self, tree: TreeSum, leaf: FlatGradient, parameters: Sequence[Tensor]) -> None:
-        """`leaf` is the tree's buffer of the last leaf."""
+    def __init__(
+        self, tree: TreeSum, leaf: FlatGradient, parameters: Sequence[Tensor], buckets: Sequence[Bucket]
+    ) -> None:
         self._tree = tree
         self._leaf = leaf
         self._parameters = parameters
-        self._buckets = leaf.buckets(BUCKET)
+        self._buckets = buckets
         self._thread = ThreadPoolExecutor(1, "exchange")
         self._side = SideStream(leaf.flat.device)
         self._broken = False
+
+    @classmethod
+    def of(cls, tree: TreeSum, leaf: FlatGradient, parameters: Sequence[Tensor]) -> Overlap | None:
+        """`leaf` is the tree's buffer of the last leaf. None where it makes one bucket, which could not go early."""
+        buckets = leaf.buckets(BUCKET)
+        return cls(tree, leaf, parameters, buckets) if len(buckets) > 1 else None
 
     def backward(self, loss: Tensor, tallied: Tensor, *, first: bool) -> None:
         """Differentiate the loss of the last microbatch; on return the sum over all leaves is in the tree's buffer 0.
@@ -47,20 +55,19 @@ class Overlap:
                 was at, for which no message waits longer than the process group's time-out. This object is of no more
                 use, as the workers' messages no longer match.
         """
-        self._take(self._leaf.loss, loss.detach(), first)
-        self._take(self._leaf.tallied, tallied, first)
+        self._take([self._leaf.loss, self._leaf.tallied], [loss.detach(), tallied], first)
         arrivals = Arrivals(self._buckets)
         handed: list[Future[None]] = []
 
         def arrived(number: int, gradient: Tensor) -> None:
-            self._take(self._leaf.views[number], gradient, first)
-            ready = arrivals.of(number)
-            handed.extend(self._thread.submit(self._exchange, bucket, self._side.mark()) for bucket in ready)
+            for bucket, gradients in arrivals.add(number, gradient):
+                self._take([self._leaf.views[i] for i in bucket.parameters], gradients, first)
+                handed.append(self._thread.submit(self._exchange, bucket, self._side.mark()))
 
         try:
             with _hooks(self._parameters, arrived):
                 gradients = torch.autograd.grad(loss, self._parameters)
-            for number in arrivals.missing():  # should a hook not have run
+            for number in arrivals.missing(len(gradients)):  # should a hook not have run
                 arrived(number, gradients[number])
             for each in handed:
                 each.result()
@@ -70,11 +77,12 @@ class Overlap:
             raise
 
     @staticmethod
-    def _take(place: Tensor, value: Tensor, first: bool) -> None:
+    def _take(places: Sequence[Tensor], values: Sequence[Tensor], first: bool) -> None:
+        """As `FlatGradient.set` and `add` do."""
         if first:
-            place.copy_(value)
+            torch._foreach_copy_(list(places), list(values))
         else:
-            place.add_(value)
+            torch._foreach_add_(list(places), list(values))
 
     def _exchange(self, bucket: Bucket, ready: torch.cuda.Event | None) -> None:
         """In the thread. After a failure no more messages: a partner would take them for others."""
@@ -89,24 +97,22 @@ class Overlap:
 
 
 class Arrivals:
-    """Says which buckets may go, as the gradients of one backward pass arrive."""
+    """The gradients of one backward pass as they arrive, and the buckets that they fill."""
 
     def __init__(self, buckets: Sequence[Bucket]) -> None:
-        self._buckets = buckets
-        self._open = [set(bucket.parameters) for bucket in buckets]
-        self._home = {number: opened for opened in self._open for number in opened}
-        self._next = 0
+        self._waiting = deque(buckets)
+        self._there: dict[int, Tensor] = {}
 
-    def of(self, number: int) -> Iterator[Bucket]:
-        """The gradient of parameter `number` is there: the buckets that may go now, in their order."""
-        self._home[number].remove(number)
-        while self._next < len(self._buckets) and not self._open[self._next]:
-            self._next += 1
-            yield self._buckets[self._next - 1]
+    def add(self, number: int, gradient: Tensor) -> Iterator[tuple[Bucket, list[Tensor]]]:
+        """The gradient of parameter `number` is there: the buckets that may go now, in their order, with gradients."""
+        self._there[number] = gradient
+        while self._waiting and all(i in self._there for i in self._waiting[0].parameters):
+            bucket = self._waiting.popleft()
+            yield bucket, [self._there[i] for i in bucket.parameters]
 
-    def missing(self) -> list[int]:
-        """The parameters whose gradients have not arrived."""
-        return sorted(number for opened in self._open for number in opened)
+    def missing(self, count: int) -> list[int]:
+        """Which of the gradients 0 .. count - 1 have not arrived."""
+        return [number for number in range(count) if number not in self._there]
 
 
 class SideStream:

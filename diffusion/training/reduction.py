@@ -43,8 +43,8 @@ def reduction(mode: str, net: nn.Module, objective: Objective, shares: Shares, r
 class Strict:
     """Each virtual shard alone, then the tree.
 
-    On 2, 4, 8 .. workers the messages overlap with the last backward pass of each; for other numbers see
-    `diffusion.training.tree`. One worker has no messages.
+    On 2, 4, 8 .. workers the messages overlap with the last backward pass of each, but for a gradient of 4 MiB and
+    less; for other numbers see `diffusion.training.tree`. One worker has no messages.
     """
 
     def __init__(self, net: nn.Module, objective: Objective, shares: Shares, rank: int) -> None:
@@ -56,7 +56,7 @@ class Strict:
         self._last = shares.of(rank)[-1]
         self._overlap: Overlap | None = None
         if shares.workers > 1 and shares.doubling:
-            self._overlap = Overlap(self._sum, self._buffers[self._sum.last], self._parameters)
+            self._overlap = Overlap.of(self._sum, self._buffers[self._sum.last], self._parameters)
 
     def __call__(self, step: int) -> FlatGradient:
         def shard(number: int, buffer: int) -> None:

@@ -52,15 +52,19 @@ def test_a_bucket_ends_with_the_parameter_that_fills_it() -> None:
 def test_buckets_go_in_their_order_whatever_arrives_first() -> None:
     buckets = gradient().buckets(10)
     arrivals = Arrivals(buckets)
-    going = [[buckets.index(bucket) for bucket in arrivals.of(number)] for number in (0, 4, 3, 1, 5, 2)]
+    going = []
+    for number in (0, 4, 3, 1, 5, 2):
+        found = list(arrivals.add(number, torch.tensor(number)))
+        assert all([int(each) for each in gradients] == list(bucket.parameters) for bucket, gradients in found)
+        going.append([buckets.index(bucket) for bucket, _ in found])
     assert going == [[], [], [], [], [0, 1], [2, 3]]
-    assert arrivals.missing() == []
+    assert arrivals.missing(len(SIZES)) == []
 
 
 def test_what_has_not_arrived_is_known() -> None:
     arrivals = Arrivals(gradient().buckets(10))
-    assert [list(arrivals.of(number)) for number in (2, 0)] == [[], []]
-    assert arrivals.missing() == [1, 3, 4, 5]
+    assert [list(arrivals.add(number, torch.tensor(number))) for number in (2, 0)] == [[], []]
+    assert arrivals.missing(len(SIZES)) == [1, 3, 4, 5]
 
 
 def exchanging() -> list[str]:
@@ -70,9 +74,16 @@ def exchanging() -> list[str]:
 @pytest.mark.parametrize(
     ("workers", "overlaps"), [(1, False), (2, True), (3, False), (4, True), (5, False), (6, False), (8, True)]
 )
-def test_only_a_power_of_two_overlaps(net: UNet, objective: Objective, workers: int, overlaps: bool) -> None:
+def test_only_a_power_of_two_overlaps(
+    net: UNet, objective: Objective, workers: int, overlaps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlap, "BUCKET", 500)
     strict = Strict(net, objective, Shares(8, workers), rank=0)
     assert (strict._overlap is not None) == overlaps
+
+
+def test_one_bucket_does_not_overlap(net: UNet, objective: Objective) -> None:
+    assert Strict(net, objective, Shares(8, 2), rank=0)._overlap is None
 
 
 def test_one_worker_pays_nothing(net: UNet, objective: Objective) -> None:
@@ -103,7 +114,9 @@ class Alone:
         self.parameters = list(self.net.parameters())
         self.buffers = [FlatGradient.like(self.parameters, 1) for _ in range(2)]
         self.tree = TreeSum(Shares(2), 0, [buffer.flat for buffer in self.buffers])
-        self.overlap = Overlap(self.tree, self.buffers[1], self.parameters)
+        found = Overlap.of(self.tree, self.buffers[1], self.parameters)
+        assert found is not None
+        self.overlap = found
         self.tallied = torch.ones(1, device=device)
 
     def loss(self) -> Tensor:
