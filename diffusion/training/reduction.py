@@ -25,8 +25,11 @@ from diffusion.training.tree import Shares, TreeSum
 class Reduction(Protocol):
     """The gradient and the loss of one step."""
 
-    def __call__(self, step: int) -> FlatGradient:
-        """For the step's global batch (counted from 0), on every worker; valid until the next call."""
+    def __call__(self, step: int, stop: bool = False) -> FlatGradient:
+        """For the step's global batch (counted from 0), on every worker; valid until the next call.
+
+        `stop`: this worker wishes to stop.
+        """
 
 
 def reduction(mode: str, net: nn.Module, objective: Objective, shares: Shares, rank: int = 0) -> Reduction:
@@ -49,12 +52,13 @@ class Strict:
         self._buffers = [FlatGradient.like(self._parameters, objective.tally.size) for _ in range(shares.buffers)]
         self._sum = TreeSum(shares, rank, [buffer.flat for buffer in self._buffers])
 
-    def __call__(self, step: int) -> FlatGradient:
-        self._sum(lambda shard, buffer: self._shard(step, shard, self._buffers[buffer]))
+    def __call__(self, step: int, stop: bool = False) -> FlatGradient:
+        self._sum(lambda shard, buffer: self._shard(step, shard, self._buffers[buffer], stop))
         return self._buffers[0]
 
-    def _shard(self, step: int, shard: int, out: FlatGradient) -> None:
+    def _shard(self, step: int, shard: int, out: FlatGradient, stop: bool) -> None:
         """The gradient of one virtual shard, microbatch by microbatch, into `out`."""
+        out.wishes.fill_(stop)
         for number, part in enumerate(self._objective.parts(step, [shard])):
             loss, tallied = self._objective.share(self._net, part)
             gradients = torch.autograd.grad(loss, self._parameters)
@@ -75,8 +79,9 @@ class Fast:
         self._gradient.attach(list(net.parameters()))
         self._net = DistributedDataParallel(net) if shares.workers > 1 else net
 
-    def __call__(self, step: int) -> FlatGradient:
+    def __call__(self, step: int, stop: bool = False) -> FlatGradient:
         self._gradient.flat.zero_()
+        self._gradient.wishes.fill_(stop)
         parts = self._objective.parts(step, self._own)
         for part in parts:
             with nullcontext() if part is parts[-1] else self._unsynchronised():

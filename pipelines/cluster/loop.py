@@ -85,7 +85,7 @@ class Loop:
         train = self._train
         if step % train.log_every == 0:
             self._check_finite()
-            for point in self._trainer.close_points(train.log_every, train.log_every * train.batch_size):
+            for point in self._trainer.close_points(train.batch_size) or ():
                 self._tell(Measured(point))
         if step % train.val_every == 0 and (bound := self._bound(step)):
             self._trainer.state.history.bounds.append(bound)
@@ -119,7 +119,7 @@ class Loop:
         return bounds[-1] if bounds and bounds[-1].step == step else self._bound(step)
 
     def _check_finite(self) -> None:
-        if (bad := self._trainer.health.first_bad_step()) is not None:
+        if (bad := self._trainer.health.failed_at()) is not None:
             suspects = diagnose(self._trainer.state.net, self._objective, bad)
             raise NotFinite(explain(self._job, bad + 1, suspects, self._last_good))
 
