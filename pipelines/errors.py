@@ -1,4 +1,5 @@
-"""Errors that a person can act on. A stage prints their message on one or a few lines and exits with status 1.
+"""Errors that a person can act on. A stage prints their message on one or a few lines and exits with its status, 1
+where nothing else is said.
 
 The core package `diffusion` raises `ValueError` for bad arguments; the pipelines raise these.
 
@@ -8,12 +9,16 @@ The core package `diffusion` raises `ValueError` for bad arguments; the pipeline
     ├── CheckpointError   a run's folder, its checkpoints, a model file
     ├── RunLocked         another process is working on the same run
     ├── TrainingError     non-finite loss, workers that do not come back
+    ├── Interrupted       asked to stop, state saved; exit status 75
     └── TrackingError     the MLflow server or registry
 """
 
 
 class PipelineError(Exception):
     """Base of all errors that carry a message for the user: what was found, what was wanted, the remedy."""
+
+    exit_status = 1
+    """Of the command that ends with it."""
 
 
 class ParamsError(PipelineError):
@@ -34,6 +39,13 @@ class RunLocked(PipelineError):
 
 class TrainingError(PipelineError):
     """Training cannot go on."""
+
+
+class Interrupted(PipelineError):
+    """Training was asked to stop (SIGTERM, Ctrl-C) and can go on later from where it stopped."""
+
+    exit_status = 75
+    """EX_TEMPFAIL of sysexits.h: run the same command again."""
 
 
 class TrackingError(PipelineError):

@@ -37,14 +37,13 @@ class Echo:
         self._on_the_way: list[tuple[int, Tensor, torch.cuda.Event]] = []
 
     def __call__(self, step: int, loss: Tensor, bad: Tensor, wishes: Tensor) -> Heard | None:
-        """Take a step's numbers, each (); what is heard now: this step, on a GPU the one before, None after its first.
-        """
+        """Take a step's numbers, each (); what is heard: this step, on a GPU the one before, None after its first."""
         numbers = torch.stack([loss, bad, wishes])
         if not self._late:
             return _heard(step, numbers)
         there = self._pinned[step % 2]
         there.copy_(numbers, non_blocking=True)
-        done = torch.cuda.Event()
+        done: torch.cuda.Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record()
         self._on_the_way.append((step, there, done))
         if len(self._on_the_way) == 1:

@@ -74,7 +74,9 @@ def make_trainer(job: Job, place: Place, objective: Objective) -> Trainer:
     )
     shares = Shares(params.train.virtual_shards, place.workers)
     reduce = reduction(params.train.reduction, net, objective, shares, place.rank)
-    return Trainer(state, reduce, UpdateRule(learning_rate(params.train), params.train.clip_norm), objective.tally)
+    train = params.train
+    rule = UpdateRule(learning_rate(train), train.clip_norm, train.stop_after_bad_steps)
+    return Trainer(state, reduce, rule, objective.tally)
 
 
 def learning_rate(train: TrainParams) -> LearningRate:

@@ -27,6 +27,8 @@ class Job:
     """Steps between checkpoints."""
     keep: int
     """Checkpoints to keep besides final ones."""
+    continue_unsaved: bool = False
+    """Whether training goes on where a checkpoint cannot be saved, all but the last one."""
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,5 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 def _cpus(settings: Settings) -> int | None:
     """CPUs that a Ray started here counts with: more than the machine has, if that many workers are asked for."""
-    if settings.ray.workers == "auto":
-        return None
-    return max(os.cpu_count() or 1, math.ceil(settings.ray.workers * settings.ray.cpus_per_worker))
+    most = settings.ray.most_workers
+    return None if most is None else max(os.cpu_count() or 1, math.ceil(most * settings.ray.cpus_per_worker))

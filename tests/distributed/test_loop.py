@@ -25,10 +25,10 @@ def kill_at(lab: Any, job: Job, step: int) -> None:
     loop = lab.loop(job)
     after_step = loop._after_step
 
-    def dying(done: int) -> None:
+    def dying(done: int, heard: Any) -> None:
         if done == step:
             raise Killed
-        after_step(done)
+        after_step(done, heard)
 
     loop._after_step = dying
     with pytest.raises(Killed):

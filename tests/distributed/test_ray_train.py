@@ -126,7 +126,7 @@ def test_an_error_in_a_worker_reaches_the_user(lab: Any) -> None:
 @pytest.mark.usefixtures("ray_is_up")
 def test_workers_that_cannot_be_had(lab: Any) -> None:
     job = lab.job()
-    wanted = Settings(ray=RaySettings(workers=1, gpus_per_worker=1, start_timeout_s=4, max_failures=1))
+    wanted = Settings(ray=RaySettings(address="auto", workers=1, gpus_per_worker=1, start_timeout_s=4))
     with pytest.raises(TrainingError, match="1 workers with 1 CPUs and 1 GPUs each could not be had within 4 s"):
         train(job, wanted, lambda event: None)
 
