@@ -24,21 +24,21 @@ class Failed:
     """The workers, or Ray Train's controller, died."""
 
     reasons: Mapping[int, str]
-    """By rank, the processes that died first; empty where it was the controller."""
+    """By rank, those that died themselves, or else those that lost the others; empty where it was a part of Ray."""
     preempted: bool = False
     """Whether their machine was taken away, which is nobody's fault."""
+    of_ray: bool = False
+    """Whether a part of Ray itself died."""
 
     def describe(self, signs: Mapping[int, Sign]) -> str:
         """For a person: who died, where, and of what."""
         if not self.reasons:
-            return "Ray Train's controller died"
+            return "Ray Train's controller died" if self.of_ray else "the workers ended"
         return "; ".join(f"worker {rank} {_where(signs.get(rank))}: {self.reasons[rank]}" for rank in self.reasons)
 
 
 def _where(sign: Sign | None) -> str:
-    if sign is None:
-        return "died before its first step"
-    return f"(process {sign.beat.pid}) died in step {sign.beat.step + 1}"
+    return f"(process {sign.beat.pid}) in step {sign.beat.step + 1}" if sign else "before its first step"
 
 
 def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Failed | None:
@@ -80,7 +80,7 @@ def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Fa
     except WorkerGroupError as error:
         return _failed(error.worker_failures)
     except ActorDiedError:
-        return Failed({})
+        return Failed({}, of_ray=True)
     except RayError as error:
         raise TrainingError(f"Ray failed: {first_line(error)}") from error
     finally:
@@ -90,14 +90,25 @@ def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Fa
 
 def _failed(failures: Mapping[int, Exception]) -> Failed:
     """Those that died themselves are the reason; the others only lost them."""
-    from ray.exceptions import RayActorError
+    from ray.exceptions import OutOfMemoryError, RayActorError
 
-    died = {rank: error for rank, error in failures.items() if isinstance(error, RayActorError)}
-    told = died or failures
+    causes = {rank: getattr(error, "health_check_failure", error) for rank, error in sorted(failures.items())}
+    died = {rank: error for rank, error in causes.items() if isinstance(error, RayActorError | OutOfMemoryError)}
+    reasons = {rank: _death(error) for rank, error in died.items()}
     return Failed(
-        {rank: first_line(error) for rank, error in sorted(told.items())},
+        reasons or {rank: first_line(error) for rank, error in causes.items()},
         preempted=any(getattr(error, "preempted", False) for error in died.values()),
     )
+
+
+def _death(error: Exception) -> str:
+    """Ray's paragraph on a process that died, in a few words."""
+    text = str(error)
+    if "memory usage threshold" in text or type(error).__name__ == "OutOfMemoryError":
+        return "ended by Ray's memory monitor: the machine ran out of memory"
+    if ("node" in text and "has died" in text) or "NODE_DIED" in text:
+        return "its machine is gone"
+    return "its process died (killed, out of memory, or crashed)"
 
 
 def _not_had(failure: Exception, settings: RaySettings, workers: Workers) -> str:

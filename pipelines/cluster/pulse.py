@@ -19,7 +19,9 @@ EVERY_S = 1.0
 """Seconds between two beats; a new step is told at once, at most 20 times a second."""
 _LOOK_S = 0.05
 _OURS = Path(__file__).resolve().parents[2]
-_WAITING = f"torch{os.sep}distributed{os.sep}"
+_TORCHS = f"torch{os.sep}distributed{os.sep}"
+_MEETINGS = ("diffusion/training/tree.py",)
+"""Files of this project that do nothing but exchange messages with other workers."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,13 @@ class Pulse:
 
 
 def place_of(frame: FrameType | None) -> tuple[str, bool]:
-    """The innermost place in this project's code, and whether torch waits for other processes below it."""
+    """The innermost place in this project's code, and whether that is waiting for other processes."""
     waiting = False
     while frame is not None:
         file = frame.f_code.co_filename
-        waiting = waiting or _WAITING in file
-        if Path(file).is_relative_to(_OURS):
-            return f"{frame.f_code.co_name} ({Path(file).relative_to(_OURS)}:{frame.f_lineno})", waiting
+        waiting = waiting or _TORCHS in file
+        if file.startswith(str(_OURS)) and ".venv" not in file:
+            name = Path(file).relative_to(_OURS).as_posix()
+            return f"{frame.f_code.co_name} ({name}:{frame.f_lineno})", waiting or name in _MEETINGS
         frame = frame.f_back
     return "nowhere", waiting

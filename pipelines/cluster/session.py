@@ -50,6 +50,7 @@ def ray_session(settings: Settings) -> Iterator[ModuleType]:
                 _connect(ray, address)
             else:
                 _start(ray, settings)
+            _silence()
             yield ray
         finally:
             ray.shutdown()
@@ -101,6 +102,14 @@ def _connect(ray: ModuleType, address: str) -> None:
         ray.init(address, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level=logging.ERROR)
     except (*_REFUSALS, ray.exceptions.RayError) as error:
         raise _no_answer(address, error) from error
+
+
+def _silence() -> None:
+    """Ray prints a paragraph for each process that dies, whatever it is told of logs; who needs it is told by us."""
+    from ray._private import worker
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *_, **__: None
 
 
 _FOR_WORKERS = ("PYTHONPATH", "OMP_NUM_THREADS")

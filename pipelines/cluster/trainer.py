@@ -34,27 +34,39 @@ def train(job: Job, settings: Settings, hear: Tell) -> None:
         TrainingError: the workers cannot be had or die too often, or training cannot go on (a loss that is not finite).
         Interrupted: SIGTERM or Ctrl-C came; the state is saved.
     """
-    with ray_session(settings) as ray, _ray_train_environment(settings.ray), stop_signals() as wish:
-        _Training(ray, job, settings.ray, hear, wish).run()
+    patience = Patience(settings.ray.max_failures, settings.ray.same_step_failures)
+    with stop_signals() as wish:
+        there = False
+        while not there:
+            with ray_session(settings) as ray, _ray_train_environment(settings.ray):
+                there = _Training(ray, job, settings.ray, hear, wish, patience).run()
 
 
 class _Training:
-    """The attempts, one after the other."""
+    """The attempts within one session of Ray, one after the other."""
 
-    def __init__(self, ray: ModuleType, job: Job, settings: RaySettings, hear: Tell, wish: Wish) -> None:
+    def __init__(
+        self, ray: ModuleType, job: Job, settings: RaySettings, hear: Tell, wish: Wish, patience: Patience
+    ) -> None:
         self._ray = ray
         self._job = job
         self._settings = settings
         self._hear = hear
         self._wish = wish
         self._board = start_board(ray)
-        self._patience = Patience(settings.max_failures, settings.same_step_failures)
+        self._patience = patience
         self._passed_on = False
 
-    def run(self) -> None:
-        """Until the run has its length."""
+    def run(self) -> bool:
+        """Until the run has its length; False if another session must go on.
+
+        Where Ray's own parts died the placement group of the dead attempt would hold its CPUs until the session ends.
+        """
         while (failed := self._attempt()) is not None:
             self._report_failure(failed)
+            if failed.of_ray:
+                return False
+        return True
 
     def _attempt(self) -> Failed | None:
         """One attempt; None when the run has its length."""

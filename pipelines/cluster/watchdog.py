@@ -29,6 +29,7 @@ class Watchdog:
         self._hear = hear
         self._limit = settings.hang_timeout_s
         self._next = 0.0
+        self._ended: set[int] = set()
 
     def look(self) -> None:
         """Look at the workers, if it is time."""
@@ -36,10 +37,10 @@ class Watchdog:
             return
         self._next = time.monotonic() + LOOK_EVERY_S
         for sign in hanging(self._ray.get(self._board.report.remote()).signs, self._limit):
-            beat = sign.beat
-            self._hear(Told(describe(sign)))
-            self._ray.get(self._board.forget.remote(beat.rank))
-            self._end(beat)
+            if sign.beat.pid not in self._ended:
+                self._ended.add(sign.beat.pid)
+                self._hear(Told(describe(sign)))
+                self._end(sign.beat)
 
     def _end(self, beat: Beat) -> None:
         """Ray asks a worker to end itself, which one that is frozen does not do; so it is ended from beside it."""
