@@ -61,10 +61,13 @@ class Lab:
         params = Params.model_validate(values)
         return Job(params, self.prepared, self.folder / run, "0123456789abcdef", every_steps=every_steps, keep=2)
 
+    place = Place(0, 1, torch.device("cpu"))
+    """Of the only worker."""
+
     def loop(self, job: Job, events: list[Event] | None = None) -> Loop:
         """The loop in this process, as its only worker, which tells `events`."""
         heard: list[Event] = [] if events is None else events
-        return Loop(job, Place(0, 1, torch.device("cpu")), heard.append)
+        return Loop(job, self.place, heard.append)
 
     def run(self, job: Job) -> list[Event]:
         """Run that loop; what it told."""
