@@ -106,7 +106,7 @@ def _death(error: Exception) -> str:
     text = str(error)
     if "memory usage threshold" in text or type(error).__name__ == "OutOfMemoryError":
         return "ended by Ray's memory monitor: the machine ran out of memory"
-    if ("node" in text and "has died" in text) or "NODE_DIED" in text:
+    if "node has died" in text:
         return "its machine is gone"
     return "its process died (killed, out of memory, or crashed)"
 
