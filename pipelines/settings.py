@@ -34,6 +34,9 @@ class RaySettings(Section):
     """Cores reserved for each worker. Each uses one thread, because the number of threads changes bits."""
     gpus_per_worker: float = Field(default=0, ge=0)
     """GPUs for each worker."""
+    loaders_per_worker: int = Field(default=0, ge=0)
+    """Processes beside each training worker that read its images and draw its noise ahead; 0: it does so itself. They
+    pay where reading takes long; each uses one core, which cpus_per_worker does not count."""
     max_failures: int = Field(default=3, ge=0)
     """How often Ray replaces dead workers before the stage fails. Run the stage again to go on all the same."""
     start_timeout_s: float = Field(default=300, gt=0)

@@ -73,6 +73,7 @@ def make_job(params: Params, settings: Settings, prepared: Path) -> Job:
         key=key,
         every_steps=settings.checkpoint.every_steps,
         keep=settings.checkpoint.keep,
+        loaders=settings.ray.loaders_per_worker,
     )
 
 

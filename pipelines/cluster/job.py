@@ -27,6 +27,8 @@ class Job:
     """Steps between checkpoints."""
     keep: int
     """Checkpoints to keep besides final ones."""
+    loaders: int = 0
+    """Processes of each worker that make its images and noise ahead; 0: it makes them itself."""
 
 
 @dataclass(frozen=True)

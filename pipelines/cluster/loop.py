@@ -43,6 +43,12 @@ class Loop:
             TrainingError: a loss or gradient is not finite, or the workers see different checkpoints.
             CheckpointError: a checkpoint belongs to another run, or cannot be saved.
         """
+        try:
+            self._run()
+        finally:
+            self._objective.minibatches.close()
+
+    def _run(self) -> None:
         self._resume()
         state = self._trainer.state
         while state.step < self._train.steps:
