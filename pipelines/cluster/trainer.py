@@ -75,16 +75,22 @@ def train_loop(config: dict[str, Any]) -> None:
 
     from pipelines.cluster.loop import Loop
     from pipelines.cluster.not_finite import NotFinite
+    from pipelines.cluster.out_of_memory import explain, is_out_of_memory
 
     board = config["board"]
     if ray.get(board.failure.remote()):
         return
+    place = _place(on_gpu=config["on_gpu"])
     try:
-        Loop(config["job"], _place(on_gpu=config["on_gpu"]), Teller(board)).run()
+        Loop(config["job"], place, Teller(board)).run()
     except NotFinite as error:
         ray.get(board.fail.remote(str(error)))
     except (PipelineError, ValueError) as error:
         ray.get(board.fail.remote(str(error)))
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            ray.get(board.fail.remote(explain(config["job"], place, error)))
         raise
 
 
@@ -165,6 +171,8 @@ def _explain(error: Exception, settings: RaySettings, workers: int) -> str:
     """Ray's error as a message for a person."""
     from ray.train import ControllerError, WorkerGroupError
 
+    from pipelines.cluster.out_of_memory import perhaps_killed_for_memory
+
     if isinstance(error, ControllerError):
         return (
             f"{workers} workers with {settings.cpus_per_worker:g} CPUs and {settings.gpus_per_worker:g} GPUs each "
@@ -173,12 +181,19 @@ def _explain(error: Exception, settings: RaySettings, workers: int) -> str:
         )
     if isinstance(error, WorkerGroupError):
         reasons = {_first_line(failure) for failure in error.worker_failures.values()}
+        memory = any(perhaps_killed_for_memory(str(failure)) for failure in error.worker_failures.values())
         return (
             f"the training workers failed {settings.max_failures + 1} times (ray.max_failures is "
-            f"{settings.max_failures}), the last time with: {'; '.join(sorted(reasons))}. The checkpoints are kept: "
-            "run the stage again to go on from the newest"
+            f"{settings.max_failures}), the last time with: {'; '.join(sorted(reasons))}. "
+            f"{_MEMORY if memory else ''}The checkpoints are kept: run the stage again to go on from the newest"
         )
     return f"training failed: {_first_line(error)}"
+
+
+_MEMORY = (
+    "Ray names memory as a possible reason (the kernel's log knows): use fewer workers on a machine (ray.workers), or "
+    "lower train.microbatch, which is another run. "
+)
 
 
 def _first_line(error: BaseException) -> str:
