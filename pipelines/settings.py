@@ -38,6 +38,10 @@ class RaySettings(Section):
     """Cores reserved for each worker. Each uses one thread, because the number of threads changes bits."""
     gpus_per_worker: float = Field(default=0, ge=0)
     """GPUs for each worker."""
+    loaders_per_worker: int = Field(default=0, ge=0)
+    """Processes beside each training worker that read its images and draw its noise ahead; 0: it does so itself. They
+    can pay only where a virtual shard takes longer to make than the 1 to 2 ms that handing it over costs (digits take
+    0.5 ms). Each uses up to one core, which cpus_per_worker does not count, and about 200 MB."""
     max_failures: int = Field(default=3, ge=0)
     """How often in a row, without a new checkpoint in between, workers that die are replaced before the stage fails.
     Run the stage again to go on all the same."""

@@ -74,6 +74,7 @@ def make_job(params: Params, settings: Settings, prepared: Path) -> Job:
         every_steps=settings.checkpoint.every_steps,
         keep=settings.checkpoint.keep,
         continue_unsaved=settings.checkpoint.on_error == "continue",
+        loaders=settings.ray.loaders_per_worker,
     )
 
 

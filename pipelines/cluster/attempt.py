@@ -94,21 +94,26 @@ def _failed(failures: Mapping[int, Exception]) -> Failed:
 
     causes = {rank: getattr(error, "health_check_failure", error) for rank, error in sorted(failures.items())}
     died = {rank: error for rank, error in causes.items() if isinstance(error, RayActorError | OutOfMemoryError)}
-    reasons = {rank: _death(error) for rank, error in died.items()}
+    reasons = {rank: death(error) for rank, error in died.items()}
     return Failed(
         reasons or {rank: first_line(error) for rank, error in causes.items()},
         preempted=any(getattr(error, "preempted", False) for error in died.values()),
     )
 
 
-def _death(error: Exception) -> str:
+def death(error: Exception) -> str:
     """Ray's paragraph on a process that died, in a few words."""
-    text = str(error)
-    if "memory usage threshold" in text or type(error).__name__ == "OutOfMemoryError":
-        return "ended by Ray's memory monitor: the machine ran out of memory"
+    from pipelines.cluster.out_of_memory import perhaps_killed_for_memory
+
+    text = f"{type(error).__name__}: {error}"
     if "node has died" in text:
         return "its machine is gone"
-    return "its process died (killed, out of memory, or crashed)"
+    if perhaps_killed_for_memory(text):
+        return (
+            "its process died: killed, crashed, or out of memory (the kernel's log knows; then use fewer workers on a "
+            "machine, ray.workers, or a smaller train.microbatch, which is another run)"
+        )
+    return "its process died"
 
 
 def _not_had(failure: Exception, settings: RaySettings, workers: Workers) -> str:

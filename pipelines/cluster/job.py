@@ -29,6 +29,8 @@ class Job:
     """Checkpoints to keep besides final ones."""
     continue_unsaved: bool = False
     """Whether training goes on where a checkpoint cannot be saved, all but the last one."""
+    loaders: int = 0
+    """Processes of each worker that make its images and noise ahead; 0: it makes them itself."""
 
 
 @dataclass(frozen=True)

@@ -74,22 +74,26 @@ class Loop:
             TrainingError: a loss or gradient is not finite, or the workers see different checkpoints.
             CheckpointError: a checkpoint belongs to another run, or cannot be saved.
         """
-        self._resume()
-        state = self._trainer.state
         try:
-            while state.step < self._train.steps:
-                heard = self._trainer.step(stop=self._pulse.stop is not None)
-                self._pulse.step = state.step
-                self._after_step(state.step, heard)
-                if ending := self._asked_to_stop(state.step, heard):
-                    self._save_and_wait(state.step, final=False)
-                    self._tell(Stopped(state.step, preempted=ending is Ending.PREEMPTED))
-                    return ending
-            self._save_and_wait(state.step, final=True)
-            return Ending.FINISHED
+            self._resume()
+            return self._train_on()
         finally:
+            self._objective.minibatches.close()
             if self._saver:
                 self._saver.close()
+
+    def _train_on(self) -> Ending:
+        state = self._trainer.state
+        while state.step < self._train.steps:
+            heard = self._trainer.step(stop=self._pulse.stop is not None)
+            self._pulse.step = state.step
+            self._after_step(state.step, heard)
+            if ending := self._asked_to_stop(state.step, heard):
+                self._save_and_wait(state.step, final=False)
+                self._tell(Stopped(state.step, preempted=ending is Ending.PREEMPTED))
+                return ending
+        self._save_and_wait(state.step, final=True)
+        return Ending.FINISHED
 
     def _resume(self) -> None:
         """Take up the newest whole checkpoint within the run's length, if there is one."""

@@ -26,6 +26,7 @@ def train_loop(config: dict[str, Any]) -> None:
 
     from pipelines.cluster.loop import Loop
     from pipelines.cluster.not_finite import NotFinite
+    from pipelines.cluster.out_of_memory import explain, is_out_of_memory
 
     board, pulse = config["board"], Pulse()
     place = _place(on_gpu=config["on_gpu"])
@@ -43,6 +44,10 @@ def train_loop(config: dict[str, Any]) -> None:
             ray.get(board.fail.remote(str(error)))
         except (PipelineError, ValueError) as error:
             ray.get(board.fail.remote(str(error)))
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                ray.get(board.fail.remote(explain(config["job"], place, error)))
             raise
     ray.get(board.forget.remote(place.rank))
 
