@@ -64,7 +64,7 @@ class Loop:
             self._last_good = checkpoint.step
             notes = _other_platform(kept, platform)
         self._check_same_step()
-        self._tell_start(tuple(f"{each.path.name}: {each.reason}" for each in skipped), notes)
+        self._tell_start(tuple(f"{each.name}: {each.reason}" for each in skipped), notes)
 
     def _tell_start(self, skipped: tuple[str, ...], notes: tuple[str, ...]) -> None:
         state, device = self._trainer.state, self._record.platforms[-1].device
@@ -77,7 +77,7 @@ class Loop:
         if len(set(steps)) > 1:
             raise TrainingError(
                 f"the workers see different checkpoints of the run, after steps {steps} (by rank): storage.uri in "
-                f"infra/cluster.yaml must be a folder that all of them see, and {self._job.run} is not"
+                f"infra/cluster.yaml must be a place that all of them see, and {self._job.run} is not"
             )
 
     def _after_step(self, step: int) -> None:

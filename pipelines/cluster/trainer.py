@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -75,12 +75,15 @@ def train_loop(config: dict[str, Any]) -> None:
 
     from pipelines.cluster.loop import Loop
     from pipelines.cluster.not_finite import NotFinite
+    from pipelines.runs.lock import writer_lock
 
     board = config["board"]
     if ray.get(board.failure.remote()):
         return
     try:
-        Loop(config["job"], _place(on_gpu=config["on_gpu"]), Teller(board)).run()
+        place = _place(on_gpu=config["on_gpu"])
+        with writer_lock(config["job"].run, config["writer_wait_s"]) if place.rank == 0 else nullcontext():
+            Loop(config["job"], place, Teller(board)).run()
     except NotFinite as error:
         ray.get(board.fail.remote(str(error)))
     except (PipelineError, ValueError) as error:
@@ -110,7 +113,12 @@ def _fit(job: Job, settings: RaySettings, workers: int, board: Any) -> None:
     resources = {"CPU": settings.cpus_per_worker} | ({"GPU": settings.gpus_per_worker} if gpus else {})
     trainer = TorchTrainer(
         train_loop,
-        train_loop_config={"job": job, "board": board, "on_gpu": gpus},
+        train_loop_config={
+            "job": job,
+            "board": board,
+            "on_gpu": gpus,
+            "writer_wait_s": settings.collective_timeout_s / 2,  # meanwhile the others wait for worker 0
+        },
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker=resources),
         torch_config=TorchConfig(
             backend="nccl" if gpus else "gloo", timeout_s=max(1, round(settings.collective_timeout_s))

@@ -14,6 +14,7 @@ from pipelines.cluster.loop import Loop
 from pipelines.params import Params
 from pipelines.prepare import prepare
 from pipelines.runs.checkpoint import Checkpoint, checkpoint_at
+from pipelines.runs.local import LocalStore
 
 PARAMS: dict[str, Any] = {
     "seed": 3,
@@ -59,7 +60,9 @@ class Lab:
         values["train"] |= train
         values["model"] |= model or {}
         params = Params.model_validate(values)
-        return Job(params, self.prepared, self.folder / run, "0123456789abcdef", every_steps=every_steps, keep=2)
+        return Job(
+            params, self.prepared, LocalStore(self.folder / run), "0123456789abcdef", every_steps=every_steps, keep=2
+        )
 
     def loop(self, job: Job, events: list[Event] | None = None) -> Loop:
         """The loop in this process, as its only worker, which tells `events`."""

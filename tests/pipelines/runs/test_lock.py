@@ -13,13 +13,23 @@ import pytest
 
 import pipelines
 from pipelines.errors import CheckpointError, RunLocked
-from pipelines.runs.lock import LOCK, run_lock
+from pipelines.runs.local import LocalStore
+from pipelines.runs.lock import RUN, run_lock
+
+LOCK = RUN.file
+
+
+@pytest.fixture
+def run(local_run):
+    return local_run
+
 
 HOLD = """
 import sys, time
 from pathlib import Path
+from pipelines.runs.local import LocalStore
 from pipelines.runs.lock import run_lock
-with run_lock(Path(sys.argv[1])):
+with run_lock(LocalStore(Path(sys.argv[1]))):
     print("held", flush=True)
     time.sleep(300)
 """
@@ -27,8 +37,9 @@ with run_lock(Path(sys.argv[1])):
 HOLD_WITH_CHILDREN = """
 import os, subprocess, sys, time
 from pathlib import Path
+from pipelines.runs.local import LocalStore
 from pipelines.runs.lock import run_lock
-with run_lock(Path(sys.argv[1])):
+with run_lock(LocalStore(Path(sys.argv[1]))):
     program = subprocess.Popen(["sleep", "300"], close_fds=False)
     read, write = os.pipe()
     copy = os.fork()
@@ -58,8 +69,8 @@ def process(code, folder):
 
 
 def test_a_second_process_is_refused_and_told_who_holds_the_run(run):
-    with process(HOLD, run) as (holder, _):
-        started = json.loads((run / LOCK).read_text())["started"]
+    with process(HOLD, run.folder) as (holder, _):
+        started = json.loads((run.folder / LOCK).read_text())["started"]
         with pytest.raises(RunLocked) as refusal, run_lock(run):
             pytest.fail("two at once")
         message = str(refusal.value)
@@ -70,26 +81,26 @@ def test_a_second_process_is_refused_and_told_who_holds_the_run(run):
 
 def test_the_second_process_refuses_with_the_same_words_and_leaves_the_first_its_signature(run):
     with run_lock(run):
-        signature = (run / LOCK).read_text()
+        signature = (run.folder / LOCK).read_text()
         assert json.loads(signature)["pid"] == os.getpid()
-        with process(f"import signal\n{HOLD}", run) as (second, line):
+        with process(f"import signal\n{HOLD}", run.folder) as (second, line):
             assert line == ""
             assert second.wait(timeout=60) == 1
-        assert (run / LOCK).read_text() == signature
+        assert (run.folder / LOCK).read_text() == signature
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_dead_process_holds_nothing(run, how):
-    with process(HOLD, run) as (holder, _):
+    with process(HOLD, run.folder) as (holder, _):
         holder.send_signal(how)
         holder.wait(timeout=60)
-        assert (run / LOCK).exists()
+        assert (run.folder / LOCK).exists()
         with run_lock(run):
-            assert json.loads((run / LOCK).read_text())["pid"] == os.getpid()
+            assert json.loads((run.folder / LOCK).read_text())["pid"] == os.getpid()
 
 
 def test_children_of_a_killed_process_do_not_hold_its_run(run):
-    with process(HOLD_WITH_CHILDREN, run) as (holder, line):
+    with process(HOLD_WITH_CHILDREN, run.folder) as (holder, line):
         children = [int(word) for word in line.split()]
         try:
             with pytest.raises(RunLocked), run_lock(run):
@@ -141,26 +152,29 @@ def test_one_process_cannot_take_it_twice(run):
 
 
 def test_other_runs_are_free(tmp_path):
-    with run_lock(tmp_path / "a"), run_lock(tmp_path / "b"):
+    with run_lock(LocalStore(tmp_path / "a")), run_lock(LocalStore(tmp_path / "b")):
         pass
 
 
 @pytest.mark.parametrize("left", ["", "{", "[]", '{"pid": 1}', "x" * 10_000])
 def test_what_a_file_holds_does_not_lock_it(run, left):
-    run.mkdir()
-    (run / LOCK).write_text(left)
+    run.folder.mkdir()
+    (run.folder / LOCK).write_text(left)
     with run_lock(run):
-        assert set(json.loads((run / LOCK).read_text())) == {"pid", "host", "started", "command"}
+        assert set(json.loads((run.folder / LOCK).read_text())) == {"pid", "host", "started", "command"}
 
 
 def test_a_holder_that_has_not_signed_yet_is_no_crash(run):
     with run_lock(run):
-        (run / LOCK).write_text("")
+        (run.folder / LOCK).write_text("")
         with pytest.raises(RunLocked, match="another process; try again"), run_lock(run):
             pytest.fail("two at once")
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match="file/run cannot be written"), run_lock(tmp_path / "file" / "run"):
+    with (
+        pytest.raises(CheckpointError, match="file/run cannot be written"),
+        run_lock(LocalStore(tmp_path / "file" / "run")),
+    ):
         pytest.fail("there is no folder")
