@@ -46,7 +46,8 @@ class Server:
 
     def stop(self) -> None:
         self.client.close()
-        self.signal(signal.SIGKILL)
+        with suppress(ProcessLookupError):  # a test has stopped it
+            self.signal(signal.SIGKILL)
         self.process.wait()
 
 

@@ -23,7 +23,7 @@ from pipelines.runs.holder import Lock
 from pipelines.runs.layout import folder_named
 from pipelines.runs.lease import TTL_S, hold, refuse_if_lost
 from pipelines.runs.manifest import MANIFEST, FileEntry, Manifest, missing
-from pipelines.runs.s3_client import PATIENCE, client, is_changed, is_missing, s3_errors
+from pipelines.runs.s3_client import client, is_changed, is_missing, s3_errors
 from pipelines.runs.s3_read import measure, read
 
 PART = 64 << 20
@@ -64,10 +64,12 @@ class S3Store:
 
     def begin(self, name: str) -> None:
         """Remove leftovers; a bucket's prefixes need no making."""
+        refuse_if_lost(self.uri)
         self.sweep()
 
     def commit(self, name: str, files: Iterable[tuple[str, bytes]], facts: dict[str, Any]) -> None:
         """The files, then the manifest."""
+        refuse_if_lost(self.uri)
         _saving.add(self.place(name))
         try:
             self.remove(name)
@@ -81,7 +83,7 @@ class S3Store:
         with s3_errors(f"{self.place(name)} could not be removed"):
             for file in sorted(self._listing().get(name, []), key=lambda file: file != MANIFEST):
                 refuse_if_lost(self.uri)
-                client(PATIENCE).delete_object(Bucket=self._bucket, Key=self._key(name, file))
+                client().delete_object(Bucket=self._bucket, Key=self._key(name, file))
 
     def sweep(self) -> None:
         """Remove prefixes of checkpoints without a manifest, and files of which only parts were put."""
@@ -100,7 +102,7 @@ class S3Store:
 
         with s3_errors(f"{self.place(name)} could not be read"):
             try:
-                head = client(PATIENCE).head_object(Bucket=self._bucket, Key=self._key(name, MANIFEST))
+                head = client().head_object(Bucket=self._bucket, Key=self._key(name, MANIFEST))
             except ClientError as error:
                 if is_missing(error):
                     return 0
@@ -122,7 +124,7 @@ class S3Store:
         """The files that are there, by the name of their checkpoint."""
         found: dict[str, list[str]] = {}
         with s3_errors(f"{self} could not be listed"):
-            pages = client(PATIENCE).get_paginator("list_objects_v2")
+            pages = client().get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._key("")):
                 for each in page.get("Contents", []):
                     name, slash, file = each["Key"].removeprefix(self._key("")).partition("/")
@@ -138,9 +140,9 @@ class S3Store:
         refuse_if_lost(self.uri)
         with s3_errors(f"{self.place(name)} could not be written"):
             if len(content) <= PART:
-                client(PATIENCE).put_object(Bucket=self._bucket, Key=key, Body=content, ChecksumSHA256=_base64(entry))
+                client().put_object(Bucket=self._bucket, Key=key, Body=content, ChecksumSHA256=_base64(entry))
             else:
-                client(PATIENCE).upload_fileobj(
+                client().upload_fileobj(
                     io.BytesIO(content),
                     self._bucket,
                     key,
@@ -158,7 +160,7 @@ class S3Store:
         refuse_if_lost(self.uri)
         with s3_errors(f"{self.place(name)} could not be committed"):
             try:
-                client(PATIENCE).put_object(
+                client().put_object(
                     Bucket=self._bucket,
                     Key=self._key(name, MANIFEST),
                     Body=content,
@@ -184,14 +186,12 @@ class S3Store:
         from botocore.exceptions import ClientError
 
         with s3_errors(f"{self} could not be swept"), suppress(ClientError):
-            there = client(PATIENCE).list_multipart_uploads(Bucket=self._bucket, Prefix=self._key(""))
+            there = client().list_multipart_uploads(Bucket=self._bucket, Prefix=self._key(""))
             for each in there.get("Uploads", []):
                 name = each["Key"].removeprefix(self._key("")).partition("/")[0]
                 if self.place(name) not in _saving:
                     refuse_if_lost(self.uri)
-                    client(PATIENCE).abort_multipart_upload(
-                        Bucket=self._bucket, Key=each["Key"], UploadId=each["UploadId"]
-                    )
+                    client().abort_multipart_upload(Bucket=self._bucket, Key=each["Key"], UploadId=each["UploadId"])
 
 
 def _base64(entry: FileEntry) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,24 +28,25 @@ class Patience:
 
     connect_s: float = 5
     """For a connection."""
-    read_s: float = 30
+    read_s: float = 20
     """Without a byte from the server."""
-    attempts: int = 4
+    attempts: int = 5
     """Counting the first."""
 
 
+_making = threading.Lock()
+
 PATIENCE = Patience()
-"""Of requests for checkpoints."""
+"""With requests for checkpoints."""
 
 
-def client(patience: Patience) -> Any:
+def client(patience: Patience | None = None) -> Any:
     """This process's client, made when it is first asked for. Threads share it; a forked copy makes its own."""
-    return _client(patience, os.getpid(), _endpoint())
+    return _client(patience or PATIENCE, os.getpid(), _endpoint())
 
 
 @cache
 def _client(patience: Patience, process: int, endpoint: str | None) -> Any:
-    from boto3.session import Session
     from botocore.config import Config
 
     config = Config(
@@ -55,8 +57,16 @@ def _client(patience: Patience, process: int, endpoint: str | None) -> Any:
         response_checksum_validation="when_required",  # what is read is compared with the manifest, and damage skipped
         s3={"addressing_style": "path"} if endpoint else None,  # bucket.host:9000 has no address
     )
-    with s3_errors("the S3 client could not be made"):
-        return Session().client("s3", config=config)
+    with s3_errors("the S3 client could not be made"), _making:
+        return _session().client("s3", config=config)
+
+
+@cache
+def _session() -> Any:
+    """What takes long: the description of all of S3, and where the credentials are."""
+    from boto3.session import Session
+
+    return Session()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.errors import CheckpointError
 from pipelines.runs.manifest import FileEntry
-from pipelines.runs.s3_client import PATIENCE, client, is_missing
+from pipelines.runs.s3_client import client, is_missing
 
 _CHUNK = 1 << 20
 _READS = 3
@@ -56,7 +56,7 @@ def _get(bucket: str, key: str, absent: CheckpointError, **more: str) -> Any:
     from botocore.exceptions import ClientError
 
     try:
-        return client(PATIENCE).get_object(Bucket=bucket, Key=key, **more)
+        return client().get_object(Bucket=bucket, Key=key, **more)
     except ClientError as error:
         if is_missing(error):
             raise absent from None

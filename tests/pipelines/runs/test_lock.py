@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 import pipelines
 from pipelines.errors import CheckpointError, RunLocked
 from pipelines.runs.local import LocalStore
-from pipelines.runs.lock import RUN, run_lock
+from pipelines.runs.lock import RUN, WRITER, run_lock, writer_lock
 
 LOCK = RUN.file
 
@@ -51,6 +53,9 @@ with run_lock(LocalStore(Path(sys.argv[1]))):
     print(program.pid, copy, flush=True)
     time.sleep(300)
 """
+
+
+WRITE = HOLD.replace("run_lock", "writer_lock").replace("Path(sys.argv[1])))", "Path(sys.argv[1])), 0)")
 
 
 @contextmanager
@@ -178,3 +183,27 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         run_lock(LocalStore(tmp_path / "file" / "run")),
     ):
         pytest.fail("there is no folder")
+
+
+def test_the_writers_lock_is_another_one_and_waits_for_the_writer_before(run, capsys):
+    with process(WRITE, run.folder) as (writer, line), run_lock(run):
+        assert line == "held\n"
+        began = time.monotonic()
+        words = f"is being written by process {writer.pid} on .*worker 0 of a training.*kill {writer.pid}"
+        with pytest.raises(RunLocked, match=words), writer_lock(run, 1):
+            pytest.fail("two at once")
+        assert 1 <= time.monotonic() - began < 10
+        assert f"waiting up to 1 s for process {writer.pid}" in capsys.readouterr().err
+        words = json.loads((run.folder / WRITER.file).read_text())
+        assert words["command"] == "worker 0 of a training", "a worker's command line may hold passwords"
+        threading.Timer(1, writer.kill).start()
+        began = time.monotonic()
+        with writer_lock(run, 60):
+            assert 0.5 < time.monotonic() - began < 30
+
+
+def test_an_orphaned_writer_that_is_frozen_is_waited_for_no_longer_than_said(run):
+    with process(WRITE, run.folder) as (writer, _):
+        writer.send_signal(signal.SIGSTOP)
+        with pytest.raises(RunLocked, match=f"kill {writer.pid}"), writer_lock(run, 0.5):
+            pytest.fail("two at once")
