@@ -58,7 +58,10 @@ def _client(patience: Patience, process: int, endpoint: str | None) -> Any:
         s3={"addressing_style": "path"} if endpoint else None,  # bucket.host:9000 has no address
     )
     with s3_errors("the S3 client could not be made"), _making:
-        return _session().client("s3", config=config)
+        try:
+            return _session().client("s3", config=config)
+        except ValueError:  # the text repeats the address
+            raise StoreError("AWS_ENDPOINT_URL is not an address: give http://host:port or https://host") from None
 
 
 @cache

@@ -17,7 +17,11 @@ Judge = Callable[[str, str], Verdict]
 
 @contextmanager
 def proxy(port: int, judge: Judge, said: bytes = b"") -> Iterator[str]:
-    """The address of a proxy to `port`; `said` is what an answer that is made up says."""
+    """The address of a proxy to `port`, to which it passes on one request at a time.
+
+    `said` is what an answer that is made up says.
+    """
+    one_at_a_time = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -32,9 +36,10 @@ def proxy(port: int, judge: Judge, said: bytes = b"") -> Iterator[str]:
                 self.answer(verdict, {}, said)
                 return
             real = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            real.request(self.command, self.path, content, dict(self.headers))
-            answer = real.getresponse()
-            found = answer.read()
+            with one_at_a_time:
+                real.request(self.command, self.path, content, dict(self.headers))
+                answer = real.getresponse()
+                found = answer.read()
             real.close()
             if verdict == "lose":
                 self.close_connection = True

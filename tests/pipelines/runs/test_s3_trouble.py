@@ -217,3 +217,10 @@ def test_addresses_with_more_than_bucket_and_prefix_are_refused_without_being_to
 def test_other_schemes_are_refused_with_those_that_work(scheme):
     with pytest.raises(ParamsError, match=rf"a folder that all workers see or s3://bucket/prefix, got .* {scheme}://"):
         store_at(f"{scheme}://me:{SECRET}@host/runs", "key")
+
+
+def test_an_endpoint_that_is_no_address_is_not_told(run, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"me:{SECRET}@host")
+    with pytest.raises(StoreError, match=r"AWS_ENDPOINT_URL is not an address: give http://host:port") as caught:
+        run.names()
+    assert SECRET not in str(caught.value)
