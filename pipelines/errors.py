@@ -7,6 +7,7 @@ The core package `diffusion` raises `ValueError` for bad arguments; the pipeline
     ├── ParamsError       params.yaml or infra/cluster.yaml
     ├── DataError         images, prepared shards, manifests
     ├── CheckpointError   a run's folder, its checkpoints, a model file
+    │   └── StoreError    the place of the checkpoints does not answer: nothing is known of them
     ├── RunLocked         another process is working on the same run
     ├── TrainingError     non-finite loss, workers that do not come back
     ├── Interrupted       asked to stop, state saved; exit status 75
@@ -31,6 +32,10 @@ class DataError(PipelineError):
 
 class CheckpointError(PipelineError):
     """A checkpoint or model file is damaged or belongs to something else."""
+
+
+class StoreError(CheckpointError):
+    """The store of a run's checkpoints cannot be reached or refuses. It says nothing of any checkpoint."""
 
 
 class RunLocked(PipelineError):

@@ -79,7 +79,7 @@ class StorageSettings(Section):
     """Where run folders with checkpoints are kept."""
 
     uri: str | None = None
-    """A folder that all workers see; null: `.state/runs` of this project."""
+    """A folder that all workers see, or s3://bucket/prefix; null: `.state/runs` of this project."""
 
 
 class CheckpointSettings(Section):

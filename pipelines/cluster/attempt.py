@@ -61,7 +61,13 @@ def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Fa
     timeout_s = max(1, round(settings.collective_timeout_s))
     trainer = TorchTrainer(
         train_loop,
-        train_loop_config={"job": job, "board": board, "on_gpu": gpus, "preemption": settings.address is not None},
+        train_loop_config={
+            "job": job,
+            "board": board,
+            "on_gpu": gpus,
+            "preemption": settings.address is not None,
+            "writer_wait_s": settings.collective_timeout_s / 2,  # meanwhile the others wait for worker 0
+        },
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker=resources),
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=timeout_s),
         run_config=RunConfig(

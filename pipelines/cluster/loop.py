@@ -110,7 +110,7 @@ class Loop:
             notes = _other_platform(kept, platform)
         self._pulse.step = self._trainer.state.step
         notes += self._meet()
-        self._tell_start(tuple(f"{each.path.name}: {each.reason}" for each in skipped), notes)
+        self._tell_start(tuple(f"{each.name}: {each.reason}" for each in skipped), notes)
 
     def _tell_start(self, skipped: tuple[str, ...], notes: tuple[str, ...]) -> None:
         state, device = self._trainer.state, self._record.platforms[-1].device
@@ -123,7 +123,7 @@ class Loop:
         if len(set(steps)) > 1:
             raise TrainingError(
                 f"the workers see different checkpoints of the run, after steps {steps} (by rank): storage.uri in "
-                f"infra/cluster.yaml must be a folder that all of them see, and {self._job.run} is not"
+                f"infra/cluster.yaml must be a place that all of them see, and {self._job.run} is not"
             )
         kind = platform_of(self._place.device).kind
         kinds = _gathered(int.from_bytes(blake2b(repr(kind).encode(), digest_size=7).digest()), self._place)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from math import isfinite, nan
-from pathlib import Path
 from statistics import median
 from typing import Literal
 
@@ -36,9 +35,9 @@ def is_spike(heard: Heard, usual: float) -> bool:
     return not heard.bad and isfinite(usual) and heard.loss > SPIKE * usual
 
 
-def file_of(job: Job, step: int) -> Path:
-    """Where the images of update number `step` (from 1) are listed."""
-    return job.run / FOLDER / f"step-{step:08d}.json"
+def file_of(step: int) -> str:
+    """Where in the run's place the images of update number `step` (from 1) are listed."""
+    return f"{FOLDER}/step-{step:08d}.json"
 
 
 def write_unusual(job: Job, heard: Heard, usual: float, ids: Sequence[str], suspects: Sequence[Suspect]) -> Unusual:
@@ -53,10 +52,9 @@ def write_unusual(job: Job, heard: Heard, usual: float, ids: Sequence[str], susp
             {"id": ids[each.index], "index": each.index, "t": each.t, "loss": _number(each.loss)} for each in suspects
         ],
     }
-    file = file_of(job, heard.step + 1)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=1) + "\n")
-    return Unusual(heard.step + 1, kind, heard.loss, usual, str(file))
+    file = file_of(heard.step + 1)
+    job.run.note(file, (json.dumps(content, indent=1) + "\n").encode())
+    return Unusual(heard.step + 1, kind, heard.loss, usual, job.run.place(file))
 
 
 def _number(value: float) -> float | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cluster.board import Teller
@@ -27,6 +28,7 @@ def train_loop(config: dict[str, Any]) -> None:
     from pipelines.cluster.loop import Loop
     from pipelines.cluster.not_finite import NotFinite
     from pipelines.cluster.out_of_memory import explain, is_out_of_memory
+    from pipelines.runs.lock import writer_lock
 
     board, pulse = config["board"], Pulse()
     place = _place(on_gpu=config["on_gpu"])
@@ -39,7 +41,8 @@ def train_loop(config: dict[str, Any]) -> None:
     preempted: Callable[[], bool] | None = _preempted if config["preemption"] else None
     with pulse.beating(place.rank, node, send):
         try:
-            Loop(config["job"], place, Teller(board), pulse, preempted).run()
+            with writer_lock(config["job"].run, config["writer_wait_s"]) if place.rank == 0 else nullcontext():
+                Loop(config["job"], place, Teller(board), pulse, preempted).run()
         except NotFinite as error:
             ray.get(board.fail.remote(str(error)))
         except (PipelineError, ValueError) as error:

@@ -37,7 +37,7 @@ def kill_at(lab: Any, job: Job, step: int) -> None:
 
 
 def folders(job: Job) -> list[str]:
-    return sorted(path.name for path in job.run.iterdir() if path.is_dir())
+    return sorted(path.name for path in job.run.folder.iterdir() if path.is_dir())
 
 
 def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bits(lab: Any) -> None:
@@ -114,7 +114,7 @@ def test_checkpoints_that_are_kept(lab: Any, steps: int, kept: list[str]) -> Non
 def test_a_damaged_checkpoint_is_skipped_with_its_reason(lab: Any) -> None:
     job = lab.job("damaged")
     kill_at(lab, job, 8)
-    path = job.run / "step-00000006" / "optimizer.safetensors"
+    path = job.run.folder / "step-00000006" / "optimizer.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -149,7 +149,7 @@ def test_a_loss_that_is_not_finite(lab: Any, monkeypatch: pytest.MonkeyPatch, lo
     assert "the loss of 1 of 16 training images" in message
     assert " at t = " in message
     assert "train.learning_rate (it is 1)" in message
-    assert (job.run / "unusual" / "step-00000007.json").exists()
+    assert (job.run.folder / "unusual" / "step-00000007.json").exists()
     newest, _ = newest_checkpoint(job.run)
     assert newest is not None
     assert newest.step == 6

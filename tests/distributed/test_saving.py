@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,13 +70,13 @@ def test_what_is_saved_is_the_state_at_the_start_of_the_save(lab: Any) -> None:
 def test_a_disk_that_refuses_stops_training_and_leaves_the_checkpoints(lab: Any) -> None:
     job = lab.job()
     lab.run(lab.job(steps=4))  # saves after 3 and at its end
-    size = max(path.stat().st_size for path in Path(job.run).glob("step-*/*"))
+    size = max(path.stat().st_size for path in job.run.folder.glob("step-*/*"))
     with no_file_above(size // 2), pytest.raises(CheckpointError, match=r"could not be written: .*too large"):
         lab.run(job)
     newest, skipped = newest_checkpoint(job.run)
     assert newest is not None
     assert (newest.step, skipped) == (4, [])
-    assert not list(job.run.glob(".*tmp"))
+    assert not list(job.run.folder.glob(".*tmp"))
     calm = lab.job("calm")
     lab.run(calm)
     lab.run(job)

@@ -24,6 +24,7 @@ import psutil
 
 from diffusion.models.digest import content_digest
 from pipelines.runs.checkpoint import newest_checkpoint
+from pipelines.runs.local import LocalStore
 from tests.end_to_end.project import TINY, Project
 
 STEPS = 240
@@ -185,7 +186,7 @@ class FaultLab:
             if "not yet in MLflow" not in self.attempts[-1].text:
                 break
             assert "nothing to train" in self._to_the_end().text
-        checkpoint, skipped = newest_checkpoint(self.run)
+        checkpoint, skipped = newest_checkpoint(LocalStore(self.run))
         assert checkpoint is not None
         assert checkpoint.final
         groups = sorted(Path(name).stem for name in checkpoint.files if name.endswith(".safetensors"))
@@ -195,7 +196,7 @@ class FaultLab:
             content_digest(tensors),
             model["digests"]["ema"] + model["digests"]["raw"],
             self._metrics(),
-            tuple(f"{each.path.name}: {each.reason}" for each in skipped),
+            tuple(f"{each.name}: {each.reason}" for each in skipped),
         )
 
     def _metrics(self) -> tuple[tuple[str, int, float], ...]:

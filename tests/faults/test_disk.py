@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.runs.checkpoint import newest_checkpoint
+from pipelines.runs.local import LocalStore
 from tests.faults.conftest import Table
 from tests.faults.harness import Attempt, FaultLab
 
@@ -62,7 +63,7 @@ def test_a_disk_that_refuses_stops_training(lab: FaultLab, table: Table, disk: P
     attempt = lab.disturb(fault)
     assert attempt.process.returncode == 1, attempt.text
     assert "Earlier checkpoints are as they were" in attempt.text
-    checkpoint, skipped = newest_checkpoint(lab.run)
+    checkpoint, skipped = newest_checkpoint(LocalStore(lab.run))
     assert checkpoint is not None
     assert (checkpoint.step >= 40, skipped) == (True, [])
     if kind == "full":

@@ -24,6 +24,7 @@ from pipelines.cluster.loop import Loop
 from pipelines.configuration import read_yaml
 from pipelines.params import Params
 from pipelines.runs.checkpoint import newest_checkpoint
+from pipelines.runs.local import LocalStore
 from tests.end_to_end.project import Project
 from tests.faults.conftest import Table
 from tests.faults.harness import EVERY, FaultLab, copy_of
@@ -52,7 +53,7 @@ class Wounded:
     def job(self, run: Path) -> Job:
         """To go on from a copy of it."""
         params = Params.model_validate(read_yaml(self.project.folder / "params.yaml"))
-        return Job(params, self.project.folder / "results" / "prepare", run, self.run.name, EVERY, keep=2)
+        return Job(params, self.project.folder / "results" / "prepare", LocalStore(run), self.run.name, EVERY, keep=2)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def wounded(base: Project, tmp_path_factory: pytest.TempPathFactory) -> Wounded:
     lab: FaultLab = copy_of(base, tmp_path_factory.mktemp("wounded") / "project")
     attempt = lab.disturb(lambda attempt: os.killpg(attempt.process.pid, signal.SIGKILL), at=200)
     assert attempt.process.returncode == -signal.SIGKILL
-    checkpoint, _ = newest_checkpoint(lab.run)
+    checkpoint, _ = newest_checkpoint(LocalStore(lab.run))
     assert checkpoint is not None
     return Wounded(lab.project, lab.run, checkpoint.step)
 
@@ -131,7 +132,7 @@ def test_training_goes_on_from_a_whole_checkpoint(wounded: Wounded, table: Table
     (started,) = [event for event in events if isinstance(event, Started)]
     assert started.step == start
     assert len(started.skipped) == (2 if skips is None else skips)
-    checkpoint, _ = newest_checkpoint(run)
+    checkpoint, _ = newest_checkpoint(LocalStore(run))
     assert checkpoint is not None
     groups = sorted(Path(name).stem for name in checkpoint.files if name.endswith(".safetensors"))
     tensors = {f"{group}/{name}": t for group in groups for name, t in checkpoint.load(group).items()}
