@@ -6,10 +6,10 @@ UV := 0.13.8
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-slow lint format lock ui clean
+.PHONY: help setup repro test test-slow test-faults lint format lock ui clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: .venv/.ready  ## make .venv from requirements.lock (the other targets do this by themselves)
 
@@ -32,7 +32,10 @@ test: .venv/.ready  ## the tests that run on every change
 	@pytest
 
 test-slow: .venv/.ready  ## the long ones: end-to-end variants, kills, mutations of the formulas
-	@pytest -m slow
+	@pytest -m "slow and not faults"
+
+test-faults: .venv/.ready  ## real runs with processes killed, disks full, files damaged; prints a table
+	@pytest -m faults tests/faults
 
 lint: .venv/.ready  ## style and types
 	@ruff check .

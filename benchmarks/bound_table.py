@@ -57,6 +57,7 @@ def measure(name: str, seed: int, prepared: Path) -> dict[str, Any]:
     from pipelines.cluster.outcome import finished
     from pipelines.configuration import read_yaml
     from pipelines.params import Params
+    from pipelines.runs.local import LocalStore
 
     torch.set_num_threads(1)
     values = read_yaml(ROOT / "presets" / "digits.yaml") | {"seed": seed}
@@ -65,13 +66,14 @@ def measure(name: str, seed: int, prepared: Path) -> dict[str, Any]:
     values["train"] |= {"val_every": values["train"]["steps"]}
     params = Params.model_validate(values)
     with tempfile.TemporaryDirectory() as folder:
-        job = Job(params, prepared, Path(folder) / "run", "benchmark", every_steps=params.train.steps, keep=2)
+        run = LocalStore(Path(folder) / "run")
+        job = Job(params, prepared, run, "benchmark", every_steps=params.train.steps, keep=2)
         began = time.process_time()
         Loop(job, Place(0, 1, torch.device("cpu")), lambda event: None).run()
         seconds = time.process_time() - began
-        run = finished(job)
-        assert run is not None
-        found = _bounds(run.checkpoint.load("ema"), params, prepared)
+        done = finished(job)
+        assert done is not None
+        found = _bounds(done.checkpoint.load("ema"), params, prepared)
     return {"row": name, "seed": seed, "seconds": round(seconds), **found}
 
 

@@ -1,4 +1,5 @@
-"""Errors that a person can act on. A stage prints their message on one or a few lines and exits with status 1.
+"""Errors that a person can act on. A stage prints their message on one or a few lines and exits with its status, 1
+where nothing else is said.
 
 The core package `diffusion` raises `ValueError` for bad arguments; the pipelines raise these.
 
@@ -6,14 +7,19 @@ The core package `diffusion` raises `ValueError` for bad arguments; the pipeline
     ├── ParamsError       params.yaml or infra/cluster.yaml
     ├── DataError         images, prepared shards, manifests
     ├── CheckpointError   a run's folder, its checkpoints, a model file
+    │   └── StoreError    the place of the checkpoints does not answer: nothing is known of them
     ├── RunLocked         another process is working on the same run
     ├── TrainingError     non-finite loss, workers that do not come back
+    ├── Interrupted       asked to stop, state saved; exit status 75
     └── TrackingError     the MLflow server or registry
 """
 
 
 class PipelineError(Exception):
     """Base of all errors that carry a message for the user: what was found, what was wanted, the remedy."""
+
+    exit_status = 1
+    """Of the command that ends with it."""
 
 
 class ParamsError(PipelineError):
@@ -28,12 +34,23 @@ class CheckpointError(PipelineError):
     """A checkpoint or model file is damaged or belongs to something else."""
 
 
+class StoreError(CheckpointError):
+    """The store of a run's checkpoints cannot be reached or refuses. It says nothing of any checkpoint."""
+
+
 class RunLocked(PipelineError):
     """Another live process holds the run."""
 
 
 class TrainingError(PipelineError):
     """Training cannot go on."""
+
+
+class Interrupted(PipelineError):
+    """Training was asked to stop (SIGTERM, Ctrl-C) and can go on later from where it stopped."""
+
+    exit_status = 75
+    """EX_TEMPFAIL of sysexits.h: run the same command again."""
 
 
 class TrackingError(PipelineError):

@@ -139,6 +139,8 @@ class TrainParams(Section):
     """Of AdamW."""
     clip_norm: float | None = Field(default=1.0, gt=0.0)
     """Largest norm of the whole gradient; null: no clipping."""
+    stop_after_bad_steps: int = Field(default=1, ge=1)
+    """Training stops after so many steps in a row whose loss or gradient is not finite. Their updates are left out."""
     ema_decay: float = Field(default=0.9999, ge=0.0, lt=1.0)
     """Of the average of the weights, after its warm-up."""
     horizontal_flip: bool = False

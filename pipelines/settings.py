@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from pipelines.configuration import bad_values, read_yaml
@@ -23,32 +23,63 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+Workers = Annotated[int, Field(ge=1)]
+
+
 class RaySettings(Section):
     """The workers."""
 
     address: str | None = None
     """Of a running cluster (`ray://host:10001`, `host:6379`); null: start Ray on this machine for the stage."""
-    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Training workers; `auto`: a power of two that fits the machine's cores (or GPUs) and the virtual shards."""
+    workers: Workers | tuple[Workers, Workers] | Literal["auto"] = "auto"
+    """Training workers; `auto`: a power of two that fits the machine's cores (or GPUs) and the virtual shards; two
+    numbers: as many as the cluster has at the time, from the first to the second."""
     cpus_per_worker: float = Field(default=1, gt=0)
     """Cores reserved for each worker. Each uses one thread, because the number of threads changes bits."""
     gpus_per_worker: float = Field(default=0, ge=0)
     """GPUs for each worker."""
+    loaders_per_worker: int = Field(default=0, ge=0)
+    """Processes beside each training worker that read its images and draw its noise ahead; 0: it does so itself. They
+    can pay only where a virtual shard takes longer to make than the 1 to 2 ms that handing it over costs (digits take
+    0.5 ms). Each uses up to one core, which cpus_per_worker does not count, and about 200 MB."""
     max_failures: int = Field(default=3, ge=0)
-    """How often Ray replaces dead workers before the stage fails. Run the stage again to go on all the same."""
+    """How often in a row, without a new checkpoint in between, workers that die are replaced before the stage fails.
+    Run the stage again to go on all the same."""
+    same_step_failures: int = Field(default=3, ge=2)
+    """Workers that die so often in a row in the same step are not replaced: the step would fail again."""
     start_timeout_s: float = Field(default=300, gt=0)
-    """How long to wait for the workers."""
+    """How long to wait for the workers, with a message every 30 s on what is missing."""
     collective_timeout_s: float = Field(default=300, gt=0)
     """How long a worker waits for the others within one step."""
+    hang_timeout_s: float = Field(default=120, gt=2)
+    """A worker that tells nothing for so long, or is stuck in one place, is named, ended and replaced."""
+    grace_s: float = Field(default=60, gt=0)
+    """How long a training that is asked to stop (SIGTERM, Ctrl-C) may take to end its step and save."""
     object_store_mb: int = Field(default=256, ge=80)
     """Memory of a Ray started by the stage for objects in transit."""
+
+    @model_validator(mode="after")
+    def _range_in_order(self) -> RaySettings:
+        if isinstance(self.workers, tuple) and self.workers[0] > self.workers[1]:
+            raise ValueError(f"workers must be given as [least, most], got {list(self.workers)}")
+        return self
+
+    @property
+    def least_workers(self) -> int:
+        """The smallest number of workers."""
+        return 1 if self.workers == "auto" else self.workers[0] if isinstance(self.workers, tuple) else self.workers
+
+    @property
+    def most_workers(self) -> int | None:
+        """The largest number of workers; None where it depends on the machine."""
+        return None if self.workers == "auto" else self.workers[1] if isinstance(self.workers, tuple) else self.workers
 
 
 class StorageSettings(Section):
     """Where run folders with checkpoints are kept."""
 
     uri: str | None = None
-    """A folder that all workers see; null: `.state/runs` of this project."""
+    """A folder that all workers see, or s3://bucket/prefix; null: `.state/runs` of this project."""
 
 
 class CheckpointSettings(Section):
@@ -58,6 +89,9 @@ class CheckpointSettings(Section):
     """Steps between checkpoints."""
     keep: int = Field(default=2, ge=2)
     """Newest checkpoints to keep, besides the final state of each finished length."""
+    on_error: Literal["stop", "continue"] = "stop"
+    """Where a checkpoint cannot be saved (a full disk): stop, or go on training and try again at the next. The last one
+    must be saved either way."""
 
 
 class TrackingSettings(Section):

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.errors import PipelineError
+from pipelines.errors import Interrupted, PipelineError
 
 
 def run(main: Callable[[], None], *, arguments: bool = False) -> None:
-    """Run a module's `main` as a command: an expected error becomes its message and exit status 1, no traceback.
+    """Run a module's `main` as a command: an expected error becomes its message and exit status, no traceback.
 
     Args:
         arguments: whether `main` reads the command line itself. A stage does not: all it needs is in params.yaml.
@@ -24,8 +24,8 @@ def run(main: Callable[[], None], *, arguments: bool = False) -> None:
     try:
         main()
     except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        print(f"{'stopped' if isinstance(error, Interrupted) else 'error'}: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_status) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -23,6 +23,7 @@ from pipelines.stage import outputs
 if TYPE_CHECKING:
     from pipelines.cluster.outcome import Finished
     from pipelines.cluster.watch import Tracker
+    from pipelines.runs.store import Store
 
 
 def code_of_a_step() -> list[Path]:
@@ -59,7 +60,7 @@ def make_job(params: Params, settings: Settings, prepared: Path) -> Job:
 
     Raises:
         DataError: there are no prepared images, or they are damaged.
-        ParamsError: the parameters do not fit them.
+        ParamsError: the parameters do not fit them, or storage.uri is none.
     """
     from pipelines.runs.key import run_key
 
@@ -69,10 +70,12 @@ def make_job(params: Params, settings: Settings, prepared: Path) -> Job:
     return Job(
         params=params,
         prepared=prepared,
-        run=runs_folder(settings) / key,
+        run=run_store(settings, key),
         key=key,
         every_steps=settings.checkpoint.every_steps,
         keep=settings.checkpoint.keep,
+        continue_unsaved=settings.checkpoint.on_error == "continue",
+        loaders=settings.ray.loaders_per_worker,
     )
 
 
@@ -92,14 +95,15 @@ def check(params: Params, manifest: Manifest) -> None:
         raise ParamsError(str(error)) from None
 
 
-def runs_folder(settings: Settings) -> Path:
-    """Where run folders are."""
-    uri = settings.storage.uri
-    if uri is None:
-        return state() / "runs"
-    if "://" in uri:
-        raise ParamsError(f"storage.uri must be a folder that all workers see, got {uri!r}")
-    return Path(uri).expanduser().resolve()
+def run_store(settings: Settings, key: str) -> Store:
+    """Where the run `key` keeps its checkpoints.
+
+    Raises:
+        ParamsError: storage.uri is neither a folder nor s3://bucket/prefix.
+    """
+    from pipelines.runs.address import store_at
+
+    return store_at(settings.storage.uri or str(state() / "runs"), key)
 
 
 def trained(job: Job, settings: Settings, tracker: Tracker) -> Finished:
@@ -124,7 +128,7 @@ def trained(job: Job, settings: Settings, tracker: Tracker) -> Finished:
         return done
     raise TrainingError(
         f"the workers are done, but {job.run} holds no whole final checkpoint of step {steps}: storage.uri in "
-        "infra/cluster.yaml must be a folder that this machine and all workers see"
+        "infra/cluster.yaml must be a place that this machine and all workers see"
     )
 
 

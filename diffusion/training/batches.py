@@ -9,7 +9,7 @@ A batch may run from one epoch into the next; no image is dropped or seen twice 
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,10 @@ class Batches:
                 f"there are {self.images} training images, fewer than one batch: train.batch_size is "
                 f"{self.batch_size}; lower it to {self.images} or less, or add images"
             )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process, it goes without the permutations."""
+        return Batches, (self.images, self.batch_size, self.shards, self.seed)
 
     @property
     def shard_size(self) -> int:

@@ -1,4 +1,4 @@
-"""The gradient of all parameters, the loss and the tallied sums in one flat tensor: a reduction is one operation."""
+"""The gradient of all parameters and all that travels with it in one flat tensor: a reduction is one operation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FlatGradient:
     """One float32 tensor; `views` are its parts in the shapes of the parameters."""
 
     flat: Tensor
-    """(P + 1 + R,) float32: the gradients of the P parameters in order, then the loss, then R tallied sums."""
+    """(P + R + 2,) float32: the gradients of the P parameters in order, then the loss, R tallied sums, the wishes."""
     size: int
     """P."""
     views: list[Tensor]
@@ -41,8 +41,8 @@ class FlatGradient:
         if not all(map(_dense, parameters)):
             raise ValueError("parameters must be contiguous or channels-last, got a view that repeats or skips memory")
         sizes = [p.numel() for p in parameters]
-        flat = torch.zeros(sum(sizes) + 1 + tallied, device=parameters[0].device)
-        parts = torch.split(flat, [*sizes, 1 + tallied])[:-1]
+        flat = torch.zeros(sum(sizes) + tallied + 2, device=parameters[0].device)
+        parts = torch.split(flat, [*sizes, tallied + 2])[:-1]
         return cls(
             flat, sum(sizes), [part.as_strided(p.shape, p.stride()) for part, p in zip(parts, parameters, strict=True)]
         )
@@ -60,11 +60,16 @@ class FlatGradient:
     @property
     def tallied(self) -> Tensor:
         """(R,): the sums that travel with the gradient."""
-        return self.flat[self.size + 1 :]
+        return self.flat[self.size + 1 : -1]
+
+    @property
+    def wishes(self) -> Tensor:
+        """(): more than 0 if a worker wishes to stop after this step. So all workers know it at the same step."""
+        return self.flat[-1]
 
     @property
     def rest(self) -> Tensor:
-        """(1 + R,): the loss and the sums, which are no gradients."""
+        """(R + 2,): all that is no gradient."""
         return self.flat[self.size :]
 
     def attach(self, parameters: Sequence[nn.Parameter]) -> None:

@@ -1,9 +1,8 @@
-"""A loss or gradient that is not finite stops training before it reaches the weights, without a wait in each step.
+"""A loss or gradient that is not finite never reaches the weights, and some of them in a row stop training.
 
-Whether a step was finite is known on the device; asking for it would make the host wait for the device each time. So
-the device remembers the first step that was not, and from it on blocks every update. The host asks where it waits
-anyway: when it logs, before a validation and before a checkpoint. Until then nothing is lost but those steps, and the
-weights are still the ones that the failing step began with, so `diagnose` can repeat it and name the images.
+Whether a step was finite is known on the device, and there its update is left out. After so many in a row every later
+update is blocked too, so that the weights stay the ones that the failing steps began with until the host asks, and
+`diagnose` can repeat a step and name its images.
 """
 
 from __future__ import annotations
@@ -17,25 +16,31 @@ from diffusion.training.objective import Objective
 
 
 class Health:
-    """Remembers the first step that was not finite."""
+    """Counts the steps in a row that were not finite."""
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    def __init__(self, patience: int = 1, device: torch.device | str = "cpu") -> None:
+        """`patience`: after so many in a row training has failed."""
+        if patience < 1:
+            raise ValueError(f"the number of bad steps after which training fails must be at least 1, got {patience}")
+        self.patience = patience
+        self._row = torch.zeros((), dtype=torch.int64, device=device)
         self._first = torch.full((), -1, dtype=torch.int64, device=device)
 
     def observe(self, step: int, *numbers: Tensor) -> Tensor:
         """Note whether all numbers () of a step (counted from 0) are finite.
 
         Returns:
-            (): 1.0 if the update must be blocked, because of this or an earlier step, else 0.0.
+            (): 1.0 if the update must be left out, because of this step or because training has failed, else 0.0.
         """
-        finite = torch.stack(numbers).isfinite().all()
-        self._first.copy_(torch.where(finite | (self._first >= 0), self._first, step))
-        return (self._first >= 0).float()
+        bad = ~torch.stack(numbers).isfinite().all()
+        failed = self._row >= self.patience
+        self._first.copy_(torch.where(failed | (self._row > 0), self._first, step))
+        self._row.copy_(torch.where(failed, self._row, torch.where(bad, self._row + 1, 0)))
+        return (bad | failed).float()
 
-    def first_bad_step(self) -> int | None:
-        """The first step that was not finite, counted from 0. Waits for the device."""
-        first = int(self._first.item())
-        return None if first < 0 else first
+    def failed_at(self) -> int | None:
+        """The first of the bad steps in a row with which training failed, counted from 0. Waits for the device."""
+        return int(self._first.item()) if int(self._row.item()) >= self.patience else None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class History:
         self.losses: list[LossPoint] = []
         self.running: list[BoundPoint] = []
         self.bounds: list[BoundPoint] = []
-        self._sums = torch.zeros(2 + tallied, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(3 + tallied, dtype=torch.float64, device=device)
 
     @property
     def points(self) -> list[Point]:
@@ -32,15 +32,21 @@ class History:
     @property
     def tallied(self) -> Tensor:
         """The sums of the running bound since the last point, float64."""
-        return self._sums[2:]
+        return self._sums[3:]
 
-    def add(self, loss: Tensor, gradient_norm: Tensor, tallied: Tensor) -> None:
-        """Count a step; the first two are (), and all stay on the device."""
-        self._sums += torch.cat([torch.stack([loss, gradient_norm]), tallied])
+    @property
+    def counted(self) -> int:
+        """Steps since the last point. Waits for the device."""
+        return int(self._sums[0].item())
 
-    def close(self, step: int, steps: int, learning_rate: float) -> LossPoint:
-        """End a point over the last `steps` steps and return it. Waits for the device."""
-        loss, gradient_norm = (self._sums[:2] / steps).tolist()
+    def add(self, loss: Tensor, gradient_norm: Tensor, tallied: Tensor, bad: Tensor | None = None) -> None:
+        """Count a step; all stay on the device. The first two are (), and `bad` () is 1.0 where it does not count."""
+        numbers = torch.cat([torch.stack([torch.ones_like(loss), loss, gradient_norm]), tallied])
+        self._sums += numbers if bad is None else numbers.where(bad == 0, torch.zeros_like(numbers))
+
+    def close(self, step: int, learning_rate: float) -> LossPoint:
+        """End a point over the steps since the last one and return it. There must be one. Waits for the device."""
+        loss, gradient_norm = (self._sums[1:3] / self._sums[0]).tolist()
         self._sums.zero_()
         point = LossPoint(step, loss, gradient_norm, learning_rate)
         self.losses.append(point)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion.process import to_unit
 from diffusion.training.batches import Batches, Images
 from diffusion.training.draws import draw, mirror
+from diffusion.training.shard import ShardMaker, ShardSource
 from diffusion.training.times import Times
 
 
@@ -82,6 +82,8 @@ class Minibatches:
     labelled: bool = False
     """Hand out the classes."""
     device: torch.device | str = "cpu"
+    ahead: ShardSource | None = None
+    """Makes the same shards ahead, in other processes; None: they are made when they are asked for."""
 
     def __post_init__(self) -> None:
         if self.labelled and self.images.labels is None:
@@ -91,25 +93,35 @@ class Minibatches:
         """Neighbouring virtual shards of one step (counted from 0), joined in order."""
         return Minibatch.joined([self._shard(step, shard) for shard in shards])
 
+    @cached_property
+    def maker(self) -> ShardMaker:
+        """Makes shards on the spot; on the CPU with their noise and flips, which a GPU draws itself."""
+        return ShardMaker(self.images, self.batches, self.flip, draws=torch.device(self.device).type == "cpu")
+
+    def close(self) -> None:
+        """End the processes that make shards ahead, if there are any."""
+        if self.ahead is not None:
+            self.ahead.close()
+
     def _shard(self, step: int, shard: int) -> Minibatch:
-        indices = self.batches.indices(step, shard)
-        images = self._to_device(self.images.read(indices))
-        t = self.times.of(step, shard, len(indices))
+        made = (self.ahead or self.maker)(step, shard)
+        images = self._to_device(made.images)
+        t = self.times.of(step, shard, len(images))
         weights = self.times.weights(t)
-        draws = draw(self.batches.seed, step, shard, shape=images.shape, flip=self.flip, device=self.device)
+        seed = self.batches.seed
+        draws = made.draws or draw(seed, step, shard, shape=images.shape, flip=self.flip, device=self.device)
         labels = self.images.labels if self.labelled else None
         return Minibatch(
             x_0=mirror(to_unit(images, self.levels), draws.flip),
-            t=self._to_device(t),
+            t=self._to_device(torch.from_numpy(t)),
             eps=draws.eps,
-            y=None if labels is None else self._to_device(labels[indices]),
-            weight=None if weights is None else self._to_device(weights.astype(np.float32)),
+            y=None if labels is None else self._to_device(torch.from_numpy(labels[self.batches.indices(step, shard)])),
+            weight=None if weights is None else self._to_device(torch.from_numpy(weights.astype(np.float32))),
             at_first=tuple((t == 1).tolist()),
         )
 
-    def _to_device(self, array: NDArray[Any]) -> Tensor:
-        """The array as a tensor there; a GPU takes it from page-locked memory, so that the host need not wait."""
-        tensor = torch.from_numpy(array)
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        """The tensor there; a GPU takes it from page-locked memory, so that the host need not wait."""
         if torch.device(self.device).type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)

@@ -26,8 +26,11 @@ from diffusion.training.tree import Shares, TreeSum
 class Reduction(Protocol):
     """The gradient and the loss of one step."""
 
-    def __call__(self, step: int) -> FlatGradient:
-        """For the step's global batch (counted from 0), on every worker; valid until the next call."""
+    def __call__(self, step: int, stop: bool = False) -> FlatGradient:
+        """For the step's global batch (counted from 0), on every worker; valid until the next call.
+
+        `stop`: this worker wishes to stop.
+        """
 
 
 def reduction(mode: str, net: nn.Module, objective: Objective, shares: Shares, rank: int = 0) -> Reduction:
@@ -58,19 +61,20 @@ class Strict:
         if shares.workers > 1 and shares.doubling:
             self._overlap = Overlap.of(self._sum, self._buffers[self._sum.last], self._parameters)
 
-    def __call__(self, step: int) -> FlatGradient:
+    def __call__(self, step: int, stop: bool = False) -> FlatGradient:
         def shard(number: int, buffer: int) -> None:
-            self._shard(step, number, self._buffers[buffer])
+            self._shard(step, number, self._buffers[buffer], stop)
 
         if self._overlap is None:
             self._sum(shard)
         else:
             self._sum.begin(shard)
-            self._shard(step, self._last, self._buffers[self._sum.last], self._overlap)
+            self._shard(step, self._last, self._buffers[self._sum.last], stop, self._overlap)
         return self._buffers[0]
 
-    def _shard(self, step: int, shard: int, out: FlatGradient, overlap: Overlap | None = None) -> None:
+    def _shard(self, step: int, shard: int, out: FlatGradient, stop: bool, overlap: Overlap | None = None) -> None:
         """The gradient of one virtual shard, microbatch by microbatch, into `out`; with `overlap` the sum over all."""
+        out.wishes.fill_(stop)
         parts = self._objective.parts(step, [shard])
         for number, part in enumerate(parts):
             loss, tallied = self._objective.share(self._net, part)
@@ -95,8 +99,9 @@ class Fast:
         self._gradient.attach(list(net.parameters()))
         self._net = DistributedDataParallel(net) if shares.workers > 1 else net
 
-    def __call__(self, step: int) -> FlatGradient:
+    def __call__(self, step: int, stop: bool = False) -> FlatGradient:
         self._gradient.flat.zero_()
+        self._gradient.wishes.fill_(stop)
         parts = self._objective.parts(step, self._own)
         for part in parts:
             with nullcontext() if part is parts[-1] else self._unsynchronised():

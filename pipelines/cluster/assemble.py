@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from diffusion.training.tree import Shares
 from diffusion.training.validation import Validation
 from pipelines.build import architecture, build_decoder, build_schedule
 from pipelines.cluster.job import Job, Place
+from pipelines.cluster.loaders import Loaders
 from pipelines.cluster.objective import build_loss, build_times
 from pipelines.cluster.record import Record, platform_of
 from pipelines.data.dataset import ImageSplit, open_split
@@ -74,7 +76,9 @@ def make_trainer(job: Job, place: Place, objective: Objective) -> Trainer:
     )
     shares = Shares(params.train.virtual_shards, place.workers)
     reduce = reduction(params.train.reduction, net, objective, shares, place.rank)
-    return Trainer(state, reduce, UpdateRule(learning_rate(params.train), params.train.clip_norm), objective.tally)
+    train = params.train
+    rule = UpdateRule(learning_rate(train), train.clip_norm, train.stop_after_bad_steps)
+    return Trainer(state, reduce, rule, objective.tally)
 
 
 def learning_rate(train: TrainParams) -> LearningRate:
@@ -104,6 +108,9 @@ def make_objective(job: Job, place: Place) -> Objective:
         labelled=params.model.class_conditional,
         device=place.device,
     )
+    if job.loaders:
+        own = Shares(params.train.virtual_shards, place.workers).of(place.rank)
+        minibatches = replace(minibatches, ahead=Loaders(minibatches.maker, own, job.loaders))
     loss = build_loss(params, train.levels, place.device)
     bins = log_snr_bins(loss.schedule, BINS)
     tally = Tally(loss.schedule, bins.of_index.to(place.device) + 1, BINS, per_time=params.train.times == "importance")

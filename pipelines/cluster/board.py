@@ -4,15 +4,43 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from pipelines.cluster.events import Advanced, Event
+from pipelines.cluster.events import Advanced, Event, Saved, Started, Stopped
+from pipelines.cluster.pulse import Beat
 
 SHOW_EVERY_S = 0.25
 """How often a worker says where it is, and how often the driver looks."""
+
+
+@dataclass(frozen=True)
+class Sign:
+    """The last sign of life of a worker. Ages are by the board's own clock, which no change of the time moves."""
+
+    beat: Beat
+    heard_s: float
+    """Seconds since it came."""
+    moved_s: float
+    """Seconds since the worker was elsewhere."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """How an attempt stands, or ended."""
+
+    failure: str | None
+    """Why training cannot go on, whatever the number of attempts."""
+    started: bool
+    """Whether the workers met."""
+    saved: int | None
+    """Step of the newest checkpoint of this attempt."""
+    stopped: Stopped | None
+    signs: dict[int, Sign]
+    """By rank."""
 
 
 class Board:
@@ -21,10 +49,26 @@ class Board:
     def __init__(self) -> None:
         self._events: list[Event] = []
         self._failure: str | None = None
+        self._stop: str | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Another attempt: forget what the workers of the last one said of themselves."""
+        self._started = False
+        self._stopped: Stopped | None = None
+        self._saved: int | None = None
+        self._beats: dict[int, tuple[Beat, float, float]] = {}
 
     def post(self, event: Event) -> None:
         """Append an event."""
         self._events.append(event)
+        match event:
+            case Started():
+                self._started, self._beats = True, {}
+            case Saved(step):
+                self._saved = step
+            case Stopped():
+                self._stopped = event
 
     def take(self) -> list[Event]:
         """The events since the last call."""
@@ -38,6 +82,28 @@ class Board:
     def failure(self) -> str | None:
         """Why training cannot go on."""
         return self._failure
+
+    def stop(self, reason: str) -> None:
+        """Ask all workers to stop after the same step."""
+        self._stop = self._stop or reason
+
+    def beat(self, beat: Beat) -> str | None:
+        """Note where a worker is; the answer is why it should stop, if it should."""
+        now = time.monotonic()
+        last = self._beats.get(beat.rank)
+        moved = last[2] if last and last[0] == beat else now
+        self._beats[beat.rank] = (beat, now, moved)
+        return self._stop
+
+    def forget(self, rank: int) -> None:
+        """A worker has ended."""
+        self._beats.pop(rank, None)
+
+    def report(self) -> Report:
+        """How the attempt stands."""
+        now = time.monotonic()
+        signs = {rank: Sign(beat, now - heard, now - moved) for rank, (beat, heard, moved) in self._beats.items()}
+        return Report(self._failure, self._started, self._saved, self._stopped, signs)
 
 
 def start_board(ray: ModuleType) -> Any:
@@ -65,10 +131,13 @@ class Teller:
 
 
 @contextmanager
-def listening(ray: ModuleType, board: Any, hear: Callable[[Event], None]) -> Iterator[None]:
+def listening(
+    ray: ModuleType, board: Any, hear: Callable[[Event], None], looks: Sequence[Callable[[], None]] = ()
+) -> Iterator[None]:
     """For the length of the block, and until all is heard, call `hear` with each event, from a thread.
 
-    An error in `hear` ends the listening and is raised at the end of the block, unless the block raises itself.
+    Between two looks at the board the thread calls each of `looks`. An error in any of them ends the listening and is
+    raised at the end of the block, unless the block raises itself.
     """
     done, errors = threading.Event(), list[BaseException]()
 
@@ -80,6 +149,8 @@ def listening(ray: ModuleType, board: Any, hear: Callable[[Event], None]) -> Ite
                     hear(event)
                 if last:
                     return
+                for look in looks:
+                    look()
         except BaseException as error:
             errors.append(error)
 

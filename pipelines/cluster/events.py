@@ -1,8 +1,10 @@
-"""What worker 0 tells of a training, in the order in which it happens."""
+"""What is told of a training, in the order in which it happens: by worker 0, and by the driver of the workers' fate."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from diffusion.training.points import Point
 
@@ -38,4 +40,53 @@ class Measured:
     point: Point
 
 
-Event = Started | Advanced | Measured
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint is committed."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class NotSaved:
+    """A checkpoint could not be saved, and training goes on without it, as configured."""
+
+    step: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unusual:
+    """A step whose images are worth a look."""
+
+    step: int
+    """Number of the update, from 1."""
+    kind: Literal["not finite", "spike"]
+    """`not finite`: its update was left out. `spike`: its loss is far above the curve's last points."""
+    loss: float
+    usual: float
+    """Median of the curve's last points; NaN where there are none."""
+    file: str
+    """Where the images are listed, each with its time and loss."""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """All workers stopped after the same step, as they were asked to, and its state is saved."""
+
+    step: int
+    preempted: bool
+    """Because a worker's machine is about to be taken away; else because the driver asked for it."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the driver says of the workers."""
+
+    line: str
+
+
+Event = Started | Advanced | Measured | Saved | NotSaved | Unusual | Stopped | Told
+
+Tell = Callable[[Event], None]
+"""Passes on what happens, without waiting."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.params import Params
+from pipelines.runs.store import Store
 
 if TYPE_CHECKING:
     import torch
@@ -19,14 +20,18 @@ class Job:
     params: Params
     prepared: Path
     """The folder of the prepared images; all workers see it."""
-    run: Path
-    """The run's folder with its checkpoints; all workers see it."""
+    run: Store
+    """The run's place with its checkpoints; all workers see it."""
     key: str
     """The run's key."""
     every_steps: int
     """Steps between checkpoints."""
     keep: int
     """Checkpoints to keep besides final ones."""
+    continue_unsaved: bool = False
+    """Whether training goes on where a checkpoint cannot be saved, all but the last one."""
+    loaders: int = 0
+    """Processes of each worker that make its images and noise ahead; 0: it makes them itself."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from math import isfinite
 
 from diffusion.training.health import Suspect
 from pipelines.cluster.job import Job
+from pipelines.cluster.unusual import file_of
 from pipelines.errors import TrainingError
 
 _LISTED = 8
@@ -21,9 +22,12 @@ def explain(job: Job, step: int, suspects: Sequence[Suspect], last_good: int | N
     """The message for update number `step` (from 1); `suspects` are its images, the worst first."""
     train = job.params.train
     good = "there is no good checkpoint yet" if last_good is None else f"the last good checkpoint is step {last_good}"
+    row = train.stop_after_bad_steps
+    which = f"step {step}" if row == 1 else f"step {step} and the {row - 1} after it"
     return (
-        f"the loss or its gradient at step {step} is not finite. The update was not made, nothing was saved; {good}, "
-        f"in {job.run}. {_images(suspects)}. Lower train.learning_rate (it is {train.learning_rate:g}), raise "
+        f"the loss or its gradient at {which} is not finite. No update was made, nothing was saved; {good}, "
+        f"in {job.run}. {_images(suspects)} (all of them: {job.run.place(file_of(step))}). "
+        f"Lower train.learning_rate (it is {train.learning_rate:g}), raise "
         f"train.warmup_steps ({train.warmup_steps}) or lower train.clip_norm ({train.clip_norm}): each begins a new run"
     )
 

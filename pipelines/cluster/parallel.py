@@ -135,7 +135,7 @@ def _width(ray: ModuleType, settings: Settings) -> int:
         there = ray.cluster_resources()
         fitting = min(int(there.get(kind, 0) / amount) for kind, amount in wanted.items() if amount)
         if fitting:
-            return fitting if settings.ray.workers == "auto" else settings.ray.workers
+            return settings.ray.most_workers or fitting
         if time.monotonic() >= give_up:
             raise nothing_fits("no worker fits", wanted, there)
         time.sleep(1)

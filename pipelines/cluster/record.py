@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import CheckpointError
@@ -104,10 +106,22 @@ class Record:
 
 
 def platform_of(device: torch.device) -> Platform:
-    """This process's platform: the kind of CPU counts as far as torch chooses its kernels by it."""
+    """This process's platform. The model of a CPU counts: kernels are chosen by its instructions and its caches."""
     import numpy
     import torch
 
-    cuda = device.type == "cuda"
-    kind = torch.cuda.get_device_name(device) if cuda else f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
+    if device.type == "cuda":
+        kind = torch.cuda.get_device_name(device)
+    else:
+        kind = f"{device.type} {torch.backends.cpu.get_cpu_capability()} {_cpu_model()}"
     return Platform(0, torch.__version__, numpy.__version__, kind)
+
+
+def _cpu_model() -> str:
+    """As the system names it, with family and model: the names of virtual machines say little."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return f"{fields.get('model name', platform.machine())} {fields.get('cpu family', '')}/{fields.get('model', '')}"

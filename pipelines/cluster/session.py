@@ -50,6 +50,7 @@ def ray_session(settings: Settings) -> Iterator[ModuleType]:
                 _connect(ray, address)
             else:
                 _start(ray, settings)
+            _silence()
             yield ray
         finally:
             ray.shutdown()
@@ -103,6 +104,14 @@ def _connect(ray: ModuleType, address: str) -> None:
         raise _no_answer(address, error) from error
 
 
+def _silence() -> None:
+    """Ray prints a paragraph for each process that dies, whatever it is told of logs; who needs it is told by us."""
+    from ray._private import worker
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *_, **__: None
+
+
 _FOR_WORKERS = ("PYTHONPATH", "OMP_NUM_THREADS")
 
 
@@ -150,6 +159,5 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 def _cpus(settings: Settings) -> int | None:
     """CPUs that a Ray started here counts with: more than the machine has, if that many workers are asked for."""
-    if settings.ray.workers == "auto":
-        return None
-    return max(os.cpu_count() or 1, math.ceil(settings.ray.workers * settings.ray.cpus_per_worker))
+    most = settings.ray.most_workers
+    return None if most is None else max(os.cpu_count() or 1, math.ceil(most * settings.ray.cpus_per_worker))

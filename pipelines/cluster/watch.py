@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
 from diffusion.training.points import LossPoint, Point
-from pipelines.cluster.events import Advanced, Event, Measured, Started
+from pipelines.cluster.events import Advanced, Event, Measured, NotSaved, Saved, Started, Stopped, Told, Unusual
 
 if TYPE_CHECKING:
     from pipelines.report.progress import Bar
@@ -39,6 +39,10 @@ class Watch:
                 self._advanced(step)
             case Measured(point):
                 self._measured(point)
+            case NotSaved() | Unusual() | Told():
+                print(line_of(event), file=sys.stderr, flush=True)
+            case Saved() | Stopped():
+                pass  # the first is routine; of the second the end of the stage tells
 
     def _started(self, event: Started) -> None:
         for line in start_lines(event, again=self._bar is not None):
@@ -75,12 +79,25 @@ def start_lines(event: Started, *, again: bool) -> list[str]:
     """What a person is told when the workers begin."""
     workers = f"{event.workers} worker{'s' if event.workers > 1 else ''} ({event.device})"
     if again:
-        first = f"workers were lost; {workers} go on from step {event.step}"
+        first = f"{workers} go on from step {event.step}"
     elif event.step:
         first = f"resumed from the checkpoint of step {event.step} on {workers}"
     else:
         first = f"training from the start on {workers}"
     return [first, *(f"skipped a damaged checkpoint: {each}" for each in event.skipped), *event.notes]
+
+
+def line_of(event: NotSaved | Unusual | Told) -> str:
+    """What a person is told between two steps."""
+    match event:
+        case NotSaved(step, reason):
+            return f"warning: no checkpoint of step {step}, training goes on (checkpoint.on_error): {reason}"
+        case Unusual(step, "not finite", _, _, file):
+            return f"warning: the loss or gradient of step {step} is not finite, its update is left out: {file}"
+        case Unusual(step, _, loss, usual, file):
+            return f"warning: the loss of step {step} is {loss:.3g}, usual are {usual:.3g}: {file}"
+        case Told(line):
+            return line
 
 
 def metrics_of(point: Point) -> dict[str, float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from pipelines.cluster.parallel import Mapper, serial_map
 from pipelines.data.dataset import ImageSplit
 from pipelines.errors import TrainingError
 from pipelines.measure.chunks import chunks, watched
+from pipelines.measure.fitting import BatchSize, Fitted, Work, fitted
 from pipelines.measure.model import ModelRef
 from pipelines.sections import EvaluateParams
 
@@ -26,6 +29,9 @@ BINS = 16
 """Bins of equal width in log SNR in which the terms are summed up."""
 IMAGES_PER_TASK = 32
 """Few enough to share the work out evenly; the rows of a network call are filled up with further times."""
+PARAMETER = "evaluate.batch_size"
+
+Bits = TypeVar("Bits")
 
 
 @dataclass(frozen=True)
@@ -48,22 +54,61 @@ class DataImages:
     labels: NDArray[np.int64] | None
     """(n,)."""
 
+    def parts(self, size: int) -> list[DataImages]:
+        """Neighbouring images, at most `size` together."""
+        rows = [slice(part.start, part.stop) for part in chunks(len(self.ids), size)]
+        return [DataImages(self.pixels[r], self.ids[r], None if self.labels is None else self.labels[r]) for r in rows]
 
-def bound_of_split(measuring: Measuring, split: ImageSplit, count: int, mapper: Mapper = serial_map) -> BitsPerDim:
+
+def bound_of_split(
+    measuring: Measuring,
+    split: ImageSplit,
+    count: int,
+    mapper: Mapper = serial_map,
+    batch_size: BatchSize | None = None,
+) -> BitsPerDim:
     """The exact bound of the first `count` images of the split.
+
+    Args:
+        batch_size: notes which one was used, where the memory has no room for `measuring.how.batch_size`.
 
     Raises:
         TrainingError: the network's prediction is not finite.
+        PipelineError: the memory has no room for a single image.
     """
+    batch_size = batch_size or BatchSize(PARAMETER, measuring.how.batch_size)
     parts = chunks(count, min(IMAGES_PER_TASK, measuring.how.batch_size))
     items = (read_part(split, part) for part in parts)
     sizes = [len(part) for part in parts]
-    results = watched("bound", mapper, partial(measure_bound, measuring), items, sizes)
-    return BitsPerDim.joined([bits for _, bits in results])
+    results = watched("bound", mapper, partial(fitting, measure_bound, BitsPerDim.joined, measuring), items, sizes)
+    bits = BitsPerDim.joined([batch_size.result(done) for _, done in results])
+    batch_size.tell()
+    return bits
+
+
+def fitting(
+    measure: Callable[[Measuring, DataImages], Bits],
+    join: Callable[[list[Bits]], Bits],
+    measuring: Measuring,
+    images: DataImages,
+) -> Fitted[Bits]:
+    """The task: `measure` these images, with as many image-time pairs per network call as the memory has room for.
+
+    Raises:
+        PipelineError: it has no room for a single one.
+    """
+
+    def in_batches(size: int) -> Bits:
+        smaller = replace(measuring, how=measuring.how.model_copy(update={"batch_size": size}))
+        found = [measure(smaller, part) for part in images.parts(size)]
+        return found[0] if len(found) == 1 else join(found)
+
+    work = Work("the bound", PARAMETER, images.pixels.shape[1:], measuring.model.device)
+    return fitted(in_batches, measuring.how.batch_size, work)
 
 
 def measure_bound(measuring: Measuring, images: DataImages) -> BitsPerDim:
-    """The task: every time visited once for each image, with noise that depends on (seed, image, t) alone.
+    """Every time visited once for each image, with noise that depends on (seed, image, t) alone.
 
     Raises:
         TrainingError: the network's prediction is not finite; the message names the time.

@@ -16,6 +16,8 @@ from diffusion.process import to_levels
 from diffusion.samplers import DDIM, Ancestral, Sampler, leading, linspaced, sample, trailing
 from diffusion.training.random import normal_per_image
 from pipelines.errors import TrainingError
+from pipelines.measure.chunks import chunks
+from pipelines.measure.fitting import Fitted, Work, fitted
 from pipelines.measure.model import ModelRef
 from pipelines.sections import SampleParams
 
@@ -51,6 +53,14 @@ class Frames:
     images: list[Images] = field(default_factory=list)
     """For each of them x_t of the first images, uint8 (n, C, H, W) in 0..levels-1."""
 
+    @classmethod
+    def joined(cls, parts: Sequence[Frames]) -> Frames:
+        """Of neighbouring batches; those that keep none are left out."""
+        kept = [part for part in parts if part.times]
+        if not kept:
+            return cls()
+        return cls(kept[0].times, [np.concatenate(moment) for moment in zip(*(p.images for p in kept), strict=True)])
+
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
@@ -59,7 +69,27 @@ class Drawn:
     images: Images
     """uint8 (n, C, H, W) in 0..levels-1."""
     frames: Frames
-    """Of its first images; empty unless image 0 is among them."""
+    """Of those among the first IMAGES_SHOWN; empty where there are none."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Drawn]) -> Drawn:
+        """Of neighbouring batches."""
+        return cls(np.concatenate([part.images for part in parts]), Frames.joined([part.frames for part in parts]))
+
+
+def draw_fitting(drawing: Drawing, ids: range) -> Fitted[Drawn]:
+    """The task: `draw` in one batch, or in as many smaller ones as the memory wants.
+
+    Raises:
+        TrainingError: an image became non-finite.
+        PipelineError: the memory has no room for a single image.
+    """
+
+    def in_batches(size: int) -> Drawn:
+        return Drawn.joined([draw(drawing, ids[part.start : part.stop]) for part in chunks(len(ids), size)])
+
+    work = Work("sampling", "sample.batch_size", drawing.model.on_cpu().shape, drawing.model.device)
+    return fitted(in_batches, len(ids), work)
 
 
 def draw(drawing: Drawing, ids: range) -> Drawn:
@@ -73,7 +103,7 @@ def draw(drawing: Drawing, ids: range) -> Drawn:
     """
     saved = drawing.model.open()
     steps = times_of(drawing.how, saved.schedule.T)
-    frames = _Recorder(steps, saved) if ids.start == 0 else None
+    frames = _Recorder(steps, saved, IMAGES_SHOWN - ids.start) if ids.start < IMAGES_SHOWN else None
     x_T = normal_per_image(drawing.seed, "sample-x_T", ids, 0, saved.shape).to(drawing.model.device)
     if frames:
         frames.keep(steps[0], x_T)
@@ -116,12 +146,13 @@ def _with_labels(saved: SavedModel, ids: Tensor) -> Callable[[Tensor, Tensor], T
 
 
 class _Recorder:
-    """Keeps x_t of the first images at moments spread evenly over the steps, the last one included."""
+    """Keeps x_t of the first `n` images at moments spread evenly over the steps, the last one included."""
 
-    def __init__(self, steps: Sequence[int], saved: SavedModel) -> None:
+    def __init__(self, steps: Sequence[int], saved: SavedModel, n: int) -> None:
         count = min(MOMENTS_SHOWN, len(steps))
         self.shown = {round((j + 1) * len(steps) / count) - 1 for j in range(count)}
         self.levels = saved.levels
+        self.n = n
         self.kept = Frames()
 
     def on_step(self, k: int, reached: int, x: Tensor, x_0_hat: Tensor) -> None:
@@ -130,4 +161,4 @@ class _Recorder:
 
     def keep(self, t: int, x: Tensor) -> None:
         self.kept.times.append(t)
-        self.kept.images.append(to_levels(x[:IMAGES_SHOWN], self.levels).cpu().numpy())
+        self.kept.images.append(to_levels(x[: self.n], self.levels).cpu().numpy())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from diffusion.evaluation import BitsPerDim
@@ -11,8 +11,9 @@ from pipelines.cluster.parallel import Mapper, serial_map
 from pipelines.data.dataset import ImageSplit, open_split
 from pipelines.data.manifest import read_manifest
 from pipelines.errors import DataError
-from pipelines.measure.bound import Measuring, bound_of_split, times_of
+from pipelines.measure.bound import PARAMETER, Measuring, bound_of_split, times_of
 from pipelines.measure.distance import Distance, distance_of_samples
+from pipelines.measure.fitting import BatchSize
 from pipelines.measure.yardstick import Yardstick, yardstick
 from pipelines.project import workspace
 from pipelines.runs.digest import digest
@@ -49,6 +50,7 @@ class BoundCard:
     """Per image and time."""
     seed: int
     batch_size: int
+    """Image-time pairs per network call; where the memory had no room for so many, the fewest that were used."""
     device: str
     model_digest: str
 
@@ -100,6 +102,7 @@ def evaluate(
     Raises:
         DataError: an input is missing, damaged, or was made from other data or another model.
         TrainingError: the network's predictions are not finite.
+        PipelineError: the memory has no room for a single image.
     """
     test = open_split(inputs.data, "test")
     count = min(measuring.how.images or len(test), len(test))
@@ -107,10 +110,12 @@ def evaluate(
     check_fit(measuring.model.on_cpu(), test)
     distance = distance_of_samples(inputs.samples, inputs.reference, feature_mapper)  # quick, and may refuse
     _check_origin(distance, card)
+    batch_size = BatchSize(PARAMETER, measuring.how.batch_size)
+    bits = bound_of_split(measuring, test, count, bound_mapper, batch_size)
     return Evaluation(
-        bits=bound_of_split(measuring, test, count, bound_mapper),
+        bits=bits,
         images=test,
-        card=card,
+        card=replace(card, batch_size=batch_size.used),
         distance=distance,
         yardstick=yardstick(open_split(inputs.data, "train"), test, count),
     )

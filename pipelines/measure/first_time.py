@@ -24,10 +24,20 @@ from pipelines.build import build_decoder
 from pipelines.cluster.parallel import Mapper, serial_map
 from pipelines.data.dataset import ImageSplit, open_split
 from pipelines.errors import DataError, TrainingError
-from pipelines.measure.bound import IMAGES_PER_TASK, DataImages, Measuring, labels_of, predictor, read_part
+from pipelines.measure.bound import (
+    IMAGES_PER_TASK,
+    PARAMETER,
+    DataImages,
+    Measuring,
+    fitting,
+    labels_of,
+    predictor,
+    read_part,
+)
 from pipelines.measure.chunks import chunks, watched
 from pipelines.measure.evaluating import check_fit
 from pipelines.measure.first_time_choice import smoothed
+from pipelines.measure.fitting import BatchSize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,17 +138,21 @@ def first_times_of_split(
 
     Raises:
         TrainingError: the network's prediction is not finite.
+        PipelineError: the memory has no room for a single image.
     """
     first_times = candidates(measuring.model.on_cpu().schedule.T, count, measuring.how.first_time)
     parts = chunks(count, min(IMAGES_PER_TASK, measuring.how.batch_size))
     items = (read_part(split, part) for part in parts)
-    task = partial(measure_first_times, measuring, first_times)
+    task = partial(fitting, partial(measure_first_times, first_times), FirstTimeBits.joined, measuring)
     results = watched("bound by first time", mapper, task, items, [len(part) for part in parts])
-    return FirstTimeBits.joined([bits for _, bits in results])
+    batch_size = BatchSize(PARAMETER, measuring.how.batch_size)
+    bits = FirstTimeBits.joined([batch_size.result(done) for _, done in results])
+    batch_size.tell()
+    return bits
 
 
-def measure_first_times(measuring: Measuring, first_times: Sequence[int], images: DataImages) -> FirstTimeBits:
-    """The task: every time visited once for each image, with the noise of `measure_bound`.
+def measure_first_times(first_times: Sequence[int], measuring: Measuring, images: DataImages) -> FirstTimeBits:
+    """Every time visited once for each image, with the noise of `measure_bound`.
 
     Raises:
         TrainingError: the network's prediction is not finite; the message names the time.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from diffusion.models.saved import SavedModel
 from pipelines.cluster.parallel import Mapper, serial_map
 from pipelines.errors import DataError, PipelineError
 from pipelines.measure.chunks import chunks, watched
-from pipelines.measure.drawing import Drawing, Frames, Images, draw, times_of
+from pipelines.measure.drawing import Drawing, Frames, Images, draw_fitting, times_of
+from pipelines.measure.fitting import BatchSize
 
 SAMPLES = "samples.npy"
 CARD = "samples.json"
@@ -46,6 +47,7 @@ class SamplesCard:
     clip_x0: bool
     weights: str
     batch_size: int
+    """Images per network call; where the memory had no room for so many, the fewest that were drawn together."""
     seed: int
     device: str
     model_digest: str
@@ -76,18 +78,20 @@ def draw_samples(folder: Path, drawing: Drawing, mapper: Mapper = serial_map) ->
     Raises:
         CheckpointError: the model is missing, damaged or replaced.
         TrainingError: an image became non-finite.
-        PipelineError: the disk has no room for the images.
+        PipelineError: the disk has no room for the images, or the memory none for a single one.
     """
     from pipelines.report.pictures import reverse_strip, sample_grid
 
     saved, how = drawing.model.on_cpu(), drawing.how
     shape = (how.count, *saved.shape)
     images = _room_for(folder / SAMPLES, shape)
+    batch_size = BatchSize("sample.batch_size", how.batch_size)
     began = time.perf_counter()
-    frames = _draw_into(images, drawing, mapper)
+    frames = _draw_into(images, drawing, mapper, batch_size)
     seconds = time.perf_counter() - began
     images.flush()
-    card = card_of(drawing, saved)
+    batch_size.tell()
+    card = replace(card_of(drawing, saved), batch_size=batch_size.used)
     (folder / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
     sample_grid(images, saved.levels, folder / GRID)
     reverse_strip(np.stack(frames.images), frames.times, saved.levels, folder / STRIP)
@@ -156,10 +160,13 @@ def _room_for(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.
     return images
 
 
-def _draw_into(images: Images, drawing: Drawing, mapper: Mapper) -> Frames:
+def _draw_into(images: Images, drawing: Drawing, mapper: Mapper, batch_size: BatchSize) -> Frames:
     """Draw every batch into its place; the reverse process of the first images."""
-    batches, frames = chunks(len(images), drawing.how.batch_size), Frames()
-    for k, drawn in watched("sampling", mapper, partial(draw, drawing), batches, [len(batch) for batch in batches]):
+    batches, frames = chunks(len(images), drawing.how.batch_size), list[Frames]()
+    sizes = [len(batch) for batch in batches]
+    for k, done in watched("sampling", mapper, partial(draw_fitting, drawing), batches, sizes):
+        drawn = batch_size.result(done)
         images[batches[k].start : batches[k].stop] = drawn.images
-        frames = drawn.frames if k == 0 else frames
-    return frames
+        if drawn.frames.times:
+            frames.append(drawn.frames)
+    return Frames.joined(frames)

@@ -1,7 +1,8 @@
 """Checkpoints of a run: the state after a step, from which training goes on to the same bits.
 
-A checkpoint is committed or not there (`commit.py`), verified by its manifest alone (`manifest.py`), and named by its
-step (`layout.py`). Saving and pruning take one writer at a time (`lock.py`); reading takes no lock.
+A run is in a `Store` (`store.py`): a folder or a prefix on S3. A checkpoint is committed or not there (`commit.py`,
+`s3.py`), verified by its manifest alone (`manifest.py`), and named by its step (`layout.py`). Saving and pruning take
+one writer at a time (`lock.py`); reading takes no lock.
 """
 
 from pipelines.runs.prune import prune

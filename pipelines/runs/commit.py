@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import CheckpointError
-from pipelines.runs.digest import sha256_hex
 from pipelines.runs.manifest import MANIFEST, FileEntry, Manifest
 
 _LEFTOVER = ".tmp"
+
+_building: set[Path] = set()
+"""What this process is writing now, perhaps in another thread."""
 
 
 def commit(folder: Path, files: Iterable[tuple[str, bytes]], facts: dict[str, Any]) -> None:
@@ -32,6 +34,7 @@ def commit(folder: Path, files: Iterable[tuple[str, bytes]], facts: dict[str, An
         CheckpointError: the disk is full or refuses; nothing is left under the folder's name.
     """
     building, aside = _leftover_name(folder), _leftover_name(folder)
+    _building.add(building)
     try:
         with disk_errors(folder):
             building.mkdir()
@@ -45,6 +48,7 @@ def commit(folder: Path, files: Iterable[tuple[str, bytes]], facts: dict[str, An
     finally:
         shutil.rmtree(building, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
+        _building.discard(building)
 
 
 def make_folder(folder: Path) -> None:
@@ -63,9 +67,10 @@ def remove(folder: Path) -> None:
 
 
 def sweep(parent: Path) -> None:
-    """Remove what killed processes left in `parent` under temporary names."""
+    """Remove what killed processes left in `parent` under temporary names; not what this process is writing."""
     for path in parent.glob(f".*{_LEFTOVER}"):
-        shutil.rmtree(path, ignore_errors=True)
+        if path not in _building:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
@@ -90,7 +95,7 @@ def _write(path: Path, content: bytes) -> FileEntry:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return FileEntry(len(content), sha256_hex(content))
+    return FileEntry.of(content)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,22 +1,22 @@
-"""What makes a folder committed: a manifest with the size and SHA-256 of every file, and files that match it.
+"""What makes a checkpoint committed: a manifest with the size and SHA-256 of every file, and files that match it.
 
-Reading depends on the manifest alone, never on how the folder came to its name. So a store that cannot rename (S3)
+Reading depends on the manifest alone, never on how the files came to their names. So a store that cannot rename (S3)
 keeps the same promise as `commit.py` by writing the manifest last.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import CheckpointError
 from pipelines.runs.digest import digest, sha256_hex
+
+if TYPE_CHECKING:
+    from pipelines.runs.store import Store
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
@@ -31,13 +31,18 @@ class FileEntry:
     sha256: str
     """Of its content, hexadecimal."""
 
+    @classmethod
+    def of(cls, content: bytes) -> FileEntry:
+        """What a file with this content must be."""
+        return cls(len(content), sha256_hex(content))
+
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a committed folder holds."""
+    """What a checkpoint holds."""
 
     facts: dict[str, Any]
-    """JSON values that say what the folder is."""
+    """JSON values that say what the checkpoint is."""
     files: Mapping[str, FileEntry]
     """Every file but the manifest, by name."""
 
@@ -68,47 +73,38 @@ class Manifest:
         return manifest
 
 
-def verify(folder: Path) -> Manifest:
-    """The manifest of `folder`, after every file was read and compared with it.
+def verify(store: Store, name: str) -> Manifest:
+    """The manifest of the checkpoint `name`, after every file was read and compared with it.
 
     Raises:
-        CheckpointError: the manifest or a file is missing or damaged. The message leaves the folder to the caller.
+        CheckpointError: the manifest or a file is missing or damaged. The message leaves the checkpoint to the caller.
     """
-    with _reading(MANIFEST, "it was never committed"):
-        manifest = Manifest.decode((folder / MANIFEST).read_bytes())
-    for name, entry in manifest.files.items():
-        with _reading(name), (folder / name).open("rb") as file:
-            _compare(name, entry, os.fstat(file.fileno()).st_size, file_digest(file, "sha256").hexdigest())
+    manifest = Manifest.decode(store.read(name, MANIFEST))
+    for file, entry in manifest.files.items():
+        _compare(file, entry, store.measure(name, file))
     return manifest
 
 
-def read_file(folder: Path, name: str, entry: FileEntry) -> bytes:
+def read_file(store: Store, name: str, file: str, entry: FileEntry) -> bytes:
     """The content of a file, compared with its entry: the bytes returned are the bytes that were hashed.
 
     Raises:
         CheckpointError: it is missing or damaged.
     """
-    with _reading(name):
-        content = (folder / name).read_bytes()
-    _compare(name, entry, len(content), sha256_hex(content))
+    content = store.read(name, file)
+    _compare(file, entry, FileEntry.of(content))
     return content
 
 
-def _compare(name: str, entry: FileEntry, size: int, sha256: str) -> None:
-    if size != entry.size:
-        raise CheckpointError(f"{name} has {size} bytes, the manifest says {entry.size}")
-    if sha256 != entry.sha256:
+def missing(file: str) -> CheckpointError:
+    """The error for a file that is not there."""
+    return CheckpointError(f"{file} is missing: {'it was never committed' if file == MANIFEST else 'it was deleted'}")
+
+
+def _compare(file: str, wanted: FileEntry, found: FileEntry) -> None:
+    if found.size != wanted.size:
+        raise CheckpointError(f"{file} has {found.size} bytes, the manifest says {wanted.size}")
+    if found.sha256 != wanted.sha256:
         raise CheckpointError(
-            f"{name} is damaged: its SHA-256 is {sha256[:12]}.., the manifest says {entry.sha256[:12]}.."
+            f"{file} is damaged: its SHA-256 is {found.sha256[:12]}.., the manifest says {wanted.sha256[:12]}.."
         )
-
-
-@contextmanager
-def _reading(name: str, absence: str = "it was deleted") -> Iterator[None]:
-    """File system errors as CheckpointError."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{name} is missing: {absence}") from None
-    except OSError as error:
-        raise CheckpointError(f"{name} cannot be read: {error.strerror}") from error

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from pipelines.errors import CheckpointError
 from pipelines.runs.canonical import canonical_json
-from pipelines.runs.commit import commit, disk_errors, make_folder, sweep
 from pipelines.runs.digest import sha256_hex
 from pipelines.runs.layout import STATE, folder_of, tensor_file
 from pipelines.runs.read import Checkpoint, open_if_whole
+from pipelines.runs.store import Store
 from pipelines.runs.tensor_file import refuse_non_finite, size, to_bytes
 
 Groups = Mapping[str, Mapping[str, Tensor]]
@@ -27,36 +25,35 @@ _MARGIN = 1 << 20
 """Bytes beside the tensors and the state: headers, the manifest, the file system's blocks."""
 
 
-def save_checkpoint(run: Path, step: int, tensors: Groups, state: dict[str, Any], final: bool = False) -> Path:
-    """Commit the state after `step` to the run's folder, and return the checkpoint's folder.
+def save_checkpoint(run: Store, step: int, tensors: Groups, state: dict[str, Any], final: bool = False) -> str:
+    """Commit the state after `step` to the run, and return the checkpoint's name in it.
 
     Where this step is saved already with the same tensors, that one stays and is returned.
 
     Args:
-        run: the run's folder, made if need be.
+        run: the run's place, made if need be.
         step: optimiser steps done.
         tensors: for example {"weights": .., "ema": .., "optimizer": ..}, each a mapping from names to tensors.
         state: JSON values.
         final: this is the end of a finished length, to be kept for ever.
 
     Raises:
-        CheckpointError: a tensor or a value in `state` is not finite, the disk is too full, or this step is saved
-            already with other tensors. Whatever was committed before is as it was.
+        CheckpointError: a tensor or a value in `state` is not finite, the disk is too full, the server does not answer,
+            or this step is saved already with other tensors. Whatever was committed before is as it was.
+        RunLocked: this process held the run and has lost it, so that it must not write any more.
     """
     _check_names(step, tensors)
     for group, named in tensors.items():
         refuse_non_finite(group, named)
     content = _encode(state)
-    folder = folder_of(run, step, final)
-    if saved := open_if_whole(folder):
+    folder = folder_of(step, final)
+    if saved := open_if_whole(run, folder):
         _refuse_other_tensors(saved, tensors)
-        return saved.path
-    with disk_errors(folder.path):
-        make_folder(run)
-        sweep(run)
-        _need_space(run, len(content) + sum(size(named) for named in tensors.values()))
-    commit(folder.path, chain(_files(tensors), [(STATE, content)]), {"step": step, "final": final})
-    return folder.path
+        return folder.name
+    run.begin(folder.name)
+    _need_space(run, len(content) + sum(size(named) for named in tensors.values()))
+    run.commit(folder.name, chain(_files(tensors), [(STATE, content)]), {"step": step, "final": final})
+    return folder.name
 
 
 def _files(tensors: Groups) -> Iterator[tuple[str, bytes]]:
@@ -71,7 +68,7 @@ def _refuse_other_tensors(saved: Checkpoint, tensors: Groups) -> None:
     if here != there:
         differing = ", ".join(sorted(name for name in {*here, *there} if here.get(name) != there.get(name)))
         raise CheckpointError(
-            f"{saved.path} is saved already and differs from the state to be saved in {differing}. It is left as it "
+            f"{saved.place} is saved already and differs from the state to be saved in {differing}. It is left as it "
             "is: run the stage again to go on from it, or delete that folder first to go on from the one before"
         )
 
@@ -93,9 +90,9 @@ def _check_names(step: int, tensors: Groups) -> None:
             )
 
 
-def _need_space(run: Path, wanted: int) -> None:
-    free = shutil.disk_usage(run).free
-    if free < wanted + _MARGIN:
+def _need_space(run: Store, wanted: int) -> None:
+    free = run.free()
+    if free is not None and free < wanted + _MARGIN:
         raise CheckpointError(
             f"a checkpoint needs {(wanted + _MARGIN) / 1e6:.0f} MB in {run}, and {free / 1e6:.0f} MB are free. Earlier "
             "checkpoints are as they were; make room, then run the stage again to go on from the newest"

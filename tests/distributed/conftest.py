@@ -14,6 +14,8 @@ from pipelines.cluster.loop import Loop
 from pipelines.params import Params
 from pipelines.prepare import prepare
 from pipelines.runs.checkpoint import Checkpoint, checkpoint_at
+from pipelines.runs.local import LocalStore
+from pipelines.runs.store import Store
 
 PARAMS: dict[str, Any] = {
     "seed": 3,
@@ -53,18 +55,24 @@ class Lab:
         self.prepared = prepared
         self.folder = folder
 
-    def job(self, run: str = "run", *, every_steps: int = 3, model: dict[str, Any] | None = None, **train: Any) -> Job:
-        """A job with its run in folder `run`; keyword arguments replace values of the sections."""
+    def job(
+        self, run: str | Store = "run", *, every_steps: int = 3, model: dict[str, Any] | None = None, **train: Any
+    ) -> Job:
+        """A job with its run in folder `run`, or there; keyword arguments replace values of the sections."""
         values = copy.deepcopy(PARAMS)
         values["train"] |= train
         values["model"] |= model or {}
         params = Params.model_validate(values)
-        return Job(params, self.prepared, self.folder / run, "0123456789abcdef", every_steps=every_steps, keep=2)
+        place = LocalStore(self.folder / run) if isinstance(run, str) else run
+        return Job(params, self.prepared, place, "0123456789abcdef", every_steps=every_steps, keep=2)
+
+    place = Place(0, 1, torch.device("cpu"))
+    """Of the only worker."""
 
     def loop(self, job: Job, events: list[Event] | None = None) -> Loop:
         """The loop in this process, as its only worker, which tells `events`."""
         heard: list[Event] = [] if events is None else events
-        return Loop(job, Place(0, 1, torch.device("cpu")), heard.append)
+        return Loop(job, self.place, heard.append)
 
     def run(self, job: Job) -> list[Event]:
         """Run that loop; what it told."""

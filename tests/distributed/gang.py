@@ -126,7 +126,7 @@ def strict(rank: int, workers: int, folder: Path) -> dict[str, Any]:
     trainer = make_trainer("strict", rank, workers, dropout=0.2)
     for _ in range(STEPS):
         trainer.step()
-    trainer.close_points(STEPS, STEPS * 16)
+    trainer.close_points(16)
     point = validation(workers)(trainer.state.net, trainer.state.ema.tensors, STEPS, rank)
     trainer.state.history.bounds.append(point)
     groups = trainer.state.groups()
@@ -246,7 +246,7 @@ def bad(rank: int, workers: int, folder: Path) -> dict[str, Any]:
         if rank == workers - 1:
             inner._objective = replace(objective, loss=nowhere)  # type: ignore[attr-defined]
         trainer.step()
-        found.append(trainer.health.first_bad_step())
+        found.append(trainer.health.failed_at())
     return {"found": found}
 
 

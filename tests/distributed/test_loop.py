@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from pipelines.cluster import loop as loop_module
-from pipelines.cluster.events import Measured, Started
+from pipelines.cluster.events import Measured, Started, Unusual
 from pipelines.cluster.job import Job
 from pipelines.cluster.not_finite import NotFinite
 from pipelines.cluster.record import Platform, Record
+from pipelines.data.dataset import open_split
 from pipelines.errors import CheckpointError
 from pipelines.runs.checkpoint import newest_checkpoint, save_checkpoint
 
@@ -25,10 +26,10 @@ def kill_at(lab: Any, job: Job, step: int) -> None:
     loop = lab.loop(job)
     after_step = loop._after_step
 
-    def dying(done: int) -> None:
+    def dying(done: int, heard: Any) -> None:
         if done == step:
             raise Killed
-        after_step(done)
+        after_step(done, heard)
 
     loop._after_step = dying
     with pytest.raises(Killed):
@@ -36,7 +37,7 @@ def kill_at(lab: Any, job: Job, step: int) -> None:
 
 
 def folders(job: Job) -> list[str]:
-    return sorted(path.name for path in job.run.iterdir() if path.is_dir())
+    return sorted(path.name for path in job.run.folder.iterdir() if path.is_dir())
 
 
 def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bits(lab: Any) -> None:
@@ -113,7 +114,7 @@ def test_checkpoints_that_are_kept(lab: Any, steps: int, kept: list[str]) -> Non
 def test_a_damaged_checkpoint_is_skipped_with_its_reason(lab: Any) -> None:
     job = lab.job("damaged")
     kill_at(lab, job, 8)
-    path = job.run / "step-00000006" / "optimizer.safetensors"
+    path = job.run.folder / "step-00000006" / "optimizer.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -139,22 +140,7 @@ def test_microbatches_dropout_and_flips_off_and_fast(lab: Any) -> None:
 def test_a_loss_that_is_not_finite(lab: Any, monkeypatch: pytest.MonkeyPatch, log_every: int) -> None:
     """Found when logging, and before a checkpoint that is due earlier."""
     job = lab.job(learning_rate=1.0, clip_norm=None, warmup_steps=0, steps=400, log_every=log_every)
-    real = loop_module.make_objective
-
-    def poisoned(*args: Any) -> Any:
-        objective = real(*args)
-        loss = objective.loss
-        bad = objective.minibatches.of(6, [2])  # of the 7th step
-
-        def poison(net: Any, batch: Any) -> Any:
-            here = (batch.eps[:, None] == bad.eps[None, 1:2]).flatten(1).all(dim=1)
-            found = loss(net, batch)
-            return found._replace(loss=found.loss + torch.where(here, torch.nan, 0.0))
-
-        object.__setattr__(objective, "loss", poison)
-        return objective
-
-    monkeypatch.setattr(loop_module, "make_objective", poisoned)
+    poison_losses(monkeypatch, 6, lambda loss, here: loss + torch.where(here, torch.nan, 0.0))
     with pytest.raises(NotFinite) as caught:
         lab.run(job)
     message = str(caught.value)
@@ -163,9 +149,60 @@ def test_a_loss_that_is_not_finite(lab: Any, monkeypatch: pytest.MonkeyPatch, lo
     assert "the loss of 1 of 16 training images" in message
     assert " at t = " in message
     assert "train.learning_rate (it is 1)" in message
+    assert (job.run.folder / "unusual" / "step-00000007.json").exists()
     newest, _ = newest_checkpoint(job.run)
     assert newest is not None
     assert newest.step == 6
+
+
+def poison_losses(monkeypatch: pytest.MonkeyPatch, step: int, change: Any) -> None:
+    """`change` losses, told where one image of the third virtual shard is, at one step (counted from 0)."""
+    real = loop_module.make_objective
+
+    def poisoned(*args: Any) -> Any:
+        objective = real(*args)
+        loss, eps = objective.loss, objective.minibatches.of(step, [2]).eps[1]
+
+        def poison(net: Any, batch: Any) -> Any:
+            found = loss(net, batch)
+            here = (batch.eps == eps).flatten(1).all(dim=1)
+            return found._replace(loss=change(found.loss, here))
+
+        object.__setattr__(objective, "loss", poison)
+        return objective
+
+    monkeypatch.setattr(loop_module, "make_objective", poisoned)
+
+
+def test_a_bad_step_is_left_out_and_its_images_listed(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With patience for two, one bad step is a warning; killed and resumed, the run ends in the same bits."""
+    calm, killed = (lab.job(name, stop_after_bad_steps=2) for name in ("calm", "killed"))
+    poison_losses(monkeypatch, 6, lambda loss, here: loss + torch.where(here, torch.nan, 0.0))
+    events = lab.run(calm)
+    unusual = [event for event in events if isinstance(event, Unusual)]
+    assert [(event.step, event.kind) for event in unusual] == [(7, "not finite")]
+    content = json.loads(Path(unusual[0].file).read_text())
+    assert (content["step"], content["kind"], content["loss"]) == (7, "not finite", "nan")
+    assert len(content["images"]) == 16
+    bad, *others = content["images"]
+    assert bad["loss"] == "nan"
+    assert 1 <= bad["t"] <= 20
+    assert bad["id"] == open_split(lab.prepared, "train").ids[bad["index"]]
+    assert all(isinstance(each["loss"], float) for each in others)
+    kill_at(lab, killed, 8)
+    lab.run(killed)
+    assert lab.digest(killed) == lab.digest(calm)
+
+
+def test_a_spike_is_listed_and_training_goes_on(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss a thousand times the others', once the curve has twenty points."""
+    poison_losses(monkeypatch, 24, lambda loss, here: loss * torch.where(here, 1000.0, 1.0))
+    events = lab.run(lab.job(steps=26, log_every=1))
+    (spike,) = [event for event in events if isinstance(event, Unusual)]
+    assert (spike.step, spike.kind) == (25, "spike")
+    assert spike.loss > 3 * spike.usual
+    images = json.loads(Path(spike.file).read_text())["images"]
+    assert images[0]["loss"] > 100 * images[1]["loss"]
 
 
 def test_a_checkpoint_of_another_process_is_refused(lab: Any) -> None:

@@ -16,6 +16,8 @@ from pipelines.cluster.session import ray_session
 from pipelines.cluster.trainer import count_workers, train
 from pipelines.errors import TrainingError
 from pipelines.runs.checkpoint import newest_checkpoint
+from pipelines.runs.lock import WRITER, writer_lock
+from pipelines.runs.s3 import S3Store
 from pipelines.settings import RaySettings, Settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")  # its own, of its own parts
@@ -99,6 +101,38 @@ def worker_processes() -> list[int]:
 
 
 @pytest.mark.slow
+def test_on_s3_a_killed_worker_is_replaced_and_leaves_no_trace(lab: Any, s3: str) -> None:
+    """The next worker 0 waits until the lease of the one before has run out."""
+    alone, run = lab.job("alone", steps=60, log_every=1), S3Store(f"{s3}/run")
+    killed = lab.job(run, steps=60, log_every=1)
+    lab.run(alone)
+    killer = threading.Thread(target=kill_worker, args=(killed, 0), daemon=True)
+    killer.start()
+    events = fit(killed, 2)
+    killer.join(1)
+    assert not killer.is_alive()
+    starts = [event.step for event in events if isinstance(event, Started)]
+    assert len(starts) == 2
+    assert 3 <= starts[1] < 60
+    assert lab.digest(killed) == lab.digest(alone)
+    with run.lock(WRITER, 0):
+        pass  # given back at the end
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_is_up")
+def test_a_worker_of_a_driver_that_was_killed_keeps_the_next_from_writing(lab: Any) -> None:
+    """Here this process is that worker."""
+    job = lab.job()
+    with writer_lock(job.run, 0):
+        with pytest.raises(TrainingError, match=f"is being written by process {os.getpid()}.*kill {os.getpid()}"):
+            fit(job, 2, collective_timeout_s=4)
+        assert job.run.names() == ["writer.lock"]
+    fit(job, 2, collective_timeout_s=4)
+    assert lab.final(job).step == 10
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_is_up")
 def test_a_loss_that_is_not_finite_stops_with_its_message(lab: Any) -> None:
     """With this decay each step multiplies the weights by about -10^6, until float32 ends."""
@@ -126,7 +160,7 @@ def test_an_error_in_a_worker_reaches_the_user(lab: Any) -> None:
 @pytest.mark.usefixtures("ray_is_up")
 def test_workers_that_cannot_be_had(lab: Any) -> None:
     job = lab.job()
-    wanted = Settings(ray=RaySettings(workers=1, gpus_per_worker=1, start_timeout_s=4, max_failures=1))
+    wanted = Settings(ray=RaySettings(address="auto", workers=1, gpus_per_worker=1, start_timeout_s=4))
     with pytest.raises(TrainingError, match="1 workers with 1 CPUs and 1 GPUs each could not be had within 4 s"):
         train(job, wanted, lambda event: None)
 

@@ -32,7 +32,7 @@ def test_what_a_person_is_told_at_the_start() -> None:
         "skipped a damaged checkpoint: step-6: torn",
         "moved",
     ]
-    assert start_lines(started(5), again=True) == ["workers were lost; 2 workers (cpu) go on from step 5"]
+    assert start_lines(started(5), again=True) == ["2 workers (cpu) go on from step 5"]
 
 
 def test_the_watch_passes_the_curves_on(capsys: pytest.CaptureFixture[str]) -> None:

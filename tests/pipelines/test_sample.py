@@ -20,7 +20,7 @@ from diffusion.training.random import normal_per_image
 from pipelines.cluster.parallel import on_ray, serial_map
 from pipelines.cluster.session import ray_session
 from pipelines.errors import CheckpointError, DataError, PipelineError, TrainingError
-from pipelines.measure.drawing import Drawing, draw, times_of
+from pipelines.measure.drawing import Drawing, draw, draw_fitting, times_of
 from pipelines.measure.model import find_model
 from pipelines.measure.sampling import draw_samples, read_samples
 from pipelines.sections import SampleParams
@@ -236,7 +236,7 @@ def test_the_stage_itself_needs_no_gpu(model: Path, tmp_path: Path) -> None:
     def elsewhere(
         function: Callable[..., object], items: Iterable[object], on_done: Callable[[int], None] | None = None
     ) -> Iterator[tuple[int, object]]:
-        yield from serial_map(partial(draw, drawing(model)), items, on_done)
+        yield from serial_map(partial(draw_fitting, drawing(model)), items, on_done)
 
     draw_samples(tmp_path, far, elsewhere)
     assert read_samples(tmp_path).card.device == "cuda"

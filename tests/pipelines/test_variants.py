@@ -21,6 +21,7 @@ from pipelines.measure.bound import Measuring, bound_of_split
 from pipelines.measure.drawing import Drawing, draw
 from pipelines.measure.model import find_model
 from pipelines.params import Params, load_params
+from pipelines.runs.local import LocalStore
 from pipelines.sections import EvaluateParams, SampleParams
 from tests.pipelines.stage_inputs import DIGITS, changed, prepared_digits, saved_model
 
@@ -64,7 +65,7 @@ def variant(name: str, steps: int) -> Params:
 
 
 def job(params: Params, prepared: Path, run: Path) -> Job:
-    return Job(params, prepared, run, "0123456789abcdef", every_steps=5, keep=2)
+    return Job(params, prepared, LocalStore(run), "0123456789abcdef", every_steps=5, keep=2)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,12 @@ def test_fewer_images_than_a_batch() -> None:
 def test_a_batch_that_cannot_be_cut() -> None:
     with pytest.raises(ValueError, match=r"batch_size \(18\) must be a multiple of virtual_shards \(4\)"):
         Batches(images=50, batch_size=18, shards=4, seed=0)
+
+
+def test_a_copy_for_another_process_goes_without_the_permutations() -> None:
+    batches = Batches(50, 16, 4, seed=1)
+    wanted = whole_batch(batches, 2)
+    sent = copy.copy(batches)  # by the same protocol
+    assert sent == batches
+    assert (len(batches._cache), len(sent._cache)) == (1, 0)
+    assert whole_batch(sent, 2) == wanted

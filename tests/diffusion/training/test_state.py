@@ -27,7 +27,7 @@ def advance(trainer: Trainer, to: int) -> None:
     while trainer.state.step < to:
         trainer.step()
         if trainer.state.step % 3 == 0:
-            trainer.close_points(3, 3 * 16)
+            trainer.close_points(16)
 
 
 def everything(trainer: Trainer) -> dict[str, Tensor]:
@@ -113,7 +113,11 @@ def test_history_means_and_its_way_through_tensors() -> None:
     for loss, norm in [(1.0, 4.0), (2.0, 6.0)]:
         history.add(torch.tensor(loss), torch.tensor(norm), torch.tensor([1.0, 2.0, loss]))
     assert history.tallied.tolist() == [2.0, 4.0, 3.0]
-    assert history.close(2, 2, 0.5) == LossPoint(2, 1.5, 5.0, 0.5)
+    nan = torch.tensor(torch.nan)
+    history.add(nan, nan, nan.expand(3), bad=torch.tensor(1.0))
+    history.add(nan, nan, nan.expand(3), bad=torch.tensor(1.0))
+    assert history.counted == 2
+    assert history.close(2, 0.5) == LossPoint(2, 1.5, 5.0, 0.5)
     assert history.tallied.tolist() == [0.0, 0.0, 0.0]
     history.bounds.append(BoundPoint("validation", 2, 0.001, 2.5, 0.25, 0.1, 0.2, 0.3, (2.0, 0.5)))
     history.running.append(BoundPoint("running", 2, 0.001, 2.0, 0.25, 0.1, 0.2, 0.3, (1.5, 0.5)))
@@ -124,7 +128,7 @@ def test_history_means_and_its_way_through_tensors() -> None:
     assert other.points == history.points
     assert isinstance(other.losses[0].step, int)
     other.add(torch.tensor(1.0), torch.tensor(1.0), torch.zeros(3))
-    assert other.close(4, 2, 0.5).loss == 2.0
+    assert other.close(4, 0.5).loss == 2.0
 
     empty = History()
     empty.load(History().tensors())

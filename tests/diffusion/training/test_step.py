@@ -41,7 +41,7 @@ def test_strict_is_its_definition(net: UNet, objective: Objective) -> None:
         (part,) = objective.parts(2, [v])
         loss, tallied = objective.share(net, part)
         gradients = torch.autograd.grad(loss, list(net.parameters()))
-        return torch.cat([*(g.flatten() for g in gradients), loss.detach()[None], tallied])
+        return torch.cat([*(g.flatten() for g in gradients), loss.detach()[None], tallied, torch.zeros(1)])
 
     wanted = (shard(0) + shard(1)) + (shard(2) + shard(3))
     assert torch.equal(reduction("strict", net, objective, Shares(4))(2).flat, wanted)
@@ -57,10 +57,10 @@ def test_training_lowers_the_loss(new_trainer: NewTrainer) -> None:
     for _ in range(60):
         trainer.step()
         if trainer.state.step % 20 == 0:
-            trainer.close_points(20, 20 * 16)
+            trainer.close_points(16)
     first, _, last = trainer.state.history.losses
     assert last.loss < 0.8 * first.loss
-    assert trainer.health.first_bad_step() is None
+    assert trainer.health.failed_at() is None
 
 
 def test_the_first_step_is_number_0_for_rate_and_average(new_trainer: NewTrainer) -> None:
@@ -105,7 +105,7 @@ def test_a_step_that_is_not_finite_blocks_all_updates(
         healthy.step()
     for _ in range(4):
         trainer.step()
-    assert trainer.health.first_bad_step() == 3
+    assert trainer.health.failed_at() == 3
     wanted = healthy.state.groups()
     for group in ("weights", "optimizer"):
         for name, tensor in trainer.state.groups()[group].items():
@@ -122,11 +122,56 @@ def test_a_step_that_is_not_finite_blocks_all_updates(
 def test_a_gradient_that_overflows_is_not_finite_either() -> None:
     health = Health()
     assert health.observe(0, torch.tensor(1.0), torch.tensor(2.0)) == 0.0
-    assert health.first_bad_step() is None
+    assert health.failed_at() is None
     assert health.observe(1, torch.tensor(1.0), torch.tensor(float("inf"))) == 1.0
     assert health.observe(2, torch.tensor(1.0), torch.tensor(1.0)) == 1.0
     assert health.observe(3, torch.tensor(torch.nan), torch.tensor(1.0)) == 1.0
-    assert health.first_bad_step() == 1
+    assert health.failed_at() == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "blocked", "failed_at"),
+    [
+        ("gbgbbg", "010110", None),
+        ("gbbgbbb", "0110111", 4),
+        ("bbbggg", "111111", 0),
+    ],
+)
+def test_only_bad_steps_in_a_row_fail(steps: str, blocked: str, failed_at: int | None) -> None:
+    """After three in a row all that follows is blocked, good or not."""
+    health, good = Health(patience=3), torch.tensor(1.0)
+    found = [health.observe(step, good if kind == "g" else good / 0) for step, kind in enumerate(steps)]
+    assert "".join(str(int(each)) for each in found) == blocked
+    assert health.failed_at() == failed_at
+
+
+def test_a_bad_step_is_left_out_and_leaves_no_trace(new_trainer: NewTrainer, objective: Objective) -> None:
+    """With patience the run goes on; weights, moments and curves are those of the good steps alone."""
+    bad = replace(objective, loss=BadAt(objective, step=1, shard=2, value=torch.nan))
+    trainer, healthy = new_trainer(objective=bad, patience=2), new_trainer()
+    heard = [trainer.step() for _ in range(2)]
+    healthy.step()
+    assert [(h.step, h.bad) for h in heard if h] == [(0, False), (1, True)]
+    for group in ("weights", "optimizer"):
+        for name, tensor in trainer.state.groups()[group].items():
+            assert torch.equal(tensor, healthy.state.groups()[group][name]), name
+    trainer.step()
+    assert trainer.health.failed_at() is None
+    points = trainer.close_points(16)
+    assert points is not None
+    assert all(point.step == 3 for point in points)
+    assert torch.isfinite(torch.tensor([points[0].loss, points[0].gradient_norm, points[1].total])).all()
+    assert trainer.close_points(16) is None
+
+
+def test_the_host_hears_of_each_step_and_of_wishes_to_stop(new_trainer: NewTrainer) -> None:
+    trainer = new_trainer()
+    heard = [trainer.step(stop=step == 1) for step in range(3)]
+    assert [(h.step, h.stop) for h in heard if h] == [(0, False), (1, True), (2, False)]
+    losses = torch.tensor([h.loss for h in heard if h], dtype=torch.float64)
+    (loss, _) = trainer.close_points(16) or (None, None)
+    assert loss is not None
+    assert loss.loss == pytest.approx(float(losses.mean()), rel=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["strict", "fast"])

@@ -1,6 +1,6 @@
-"""Small states of a run, told apart by their step."""
+"""Small states of a run, told apart by their step, in a folder and on S3."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 from pipelines.runs.checkpoint import Checkpoint, save_checkpoint
+from pipelines.runs.local import LocalStore
+from pipelines.runs.s3 import S3Store
+from pipelines.runs.store import Store
+from tests.pipelines.runs.raw import Raw, RawBucket, RawFolder
 
 Groups = dict[str, dict[str, Tensor]]
 
@@ -27,19 +31,42 @@ def groups() -> Callable[[int], Groups]:
 
 
 @pytest.fixture
-def save(tmp_path: Path, groups: Callable[[int], Groups]) -> Callable[..., Path]:
-    """Save the state after a step to the run in `tmp_path / "run"`."""
+def save(run: Store, groups: Callable[[int], Groups]) -> Callable[..., str]:
+    """Save the state after a step to the run."""
 
-    def save(step: int, final: bool = False) -> Path:
-        return save_checkpoint(tmp_path / "run", step, groups(step), {"step": step, "loss": [0.5, 0.25]}, final=final)
+    def save(step: int, final: bool = False) -> str:
+        return save_checkpoint(run, step, groups(step), {"step": step, "loss": [0.5, 0.25]}, final=final)
 
     return save
 
 
+@pytest.fixture(params=["local", "s3"])
+def run(request: pytest.FixtureRequest) -> Store:
+    """The run, in both kinds of store; it does not exist yet."""
+    return request.getfixturevalue(f"{request.param}_run")
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """The run's folder; it does not exist yet."""
-    return tmp_path / "run"
+def local_run(tmp_path: Path) -> LocalStore:
+    """A run in a folder."""
+    return LocalStore(tmp_path / "run")
+
+
+@pytest.fixture
+def s3_run(s3: str) -> S3Store:
+    """A run on S3."""
+    return S3Store(f"{s3}/run")
+
+
+@pytest.fixture
+def raw(run: Store) -> Iterator[Raw]:
+    """The run's files, behind the back of the store."""
+    if isinstance(run, LocalStore):
+        yield RawFolder(run)
+    else:
+        bucket = RawBucket(run)
+        yield bucket
+        bucket.client.close()
 
 
 @pytest.fixture

@@ -12,6 +12,13 @@ import pipelines
 from pipelines.errors import CheckpointError
 from pipelines.runs.checkpoint import newest_checkpoint
 from pipelines.runs.commit import make_folder
+from pipelines.runs.local import LocalStore
+
+
+@pytest.fixture
+def run(local_run):
+    return local_run
+
 
 CALLS = ("mkdir", "open", "write", "fsync", "rename")
 """What a save asks of the operating system."""
@@ -60,10 +67,10 @@ def test_each_file_is_synced_and_the_manifest_is_last(run, save):
         ("open", building),
         ("fsync", building),
         ("rename", building),
-        ("open", run),
-        ("fsync", run),
+        ("open", run.folder),
+        ("fsync", run.folder),
     ]
-    assert building.parent == run
+    assert building.parent == run.folder
 
 
 def test_a_new_runs_folders_are_synced_into_their_parents(tmp_path, monkeypatch):
@@ -79,15 +86,15 @@ def test_a_new_runs_folders_are_synced_into_their_parents(tmp_path, monkeypatch)
 
 
 def test_a_new_runs_folder_is_made_to_last(run, save, tmp_path):
-    assert calls_of_a_save(save)[:3] == [("mkdir", run), ("open", tmp_path), ("fsync", tmp_path)]
+    assert calls_of_a_save(save)[:3] == [("mkdir", run.folder), ("open", tmp_path), ("fsync", tmp_path)]
 
 
 def test_any_call_may_fail(run, save, same, monkeypatch):
     save(250)
     number = len(calls_of_a_save(save))
     for fail_at in range(number):
-        for path in run.glob("step-00000500"):
-            path.rename(run.parent / f"saved-before-{fail_at}")
+        for path in run.folder.glob("step-00000500"):
+            path.rename(run.folder.parent / f"saved-before-{fail_at}")
         with monkeypatch.context() as patch:
             Disk(patch, fail_at)
             with pytest.raises(CheckpointError, match=r"step-00000500 could not be written: .*Earlier checkpoints"):
@@ -96,7 +103,7 @@ def test_any_call_may_fail(run, save, same, monkeypatch):
         assert skipped == []
         renamed = fail_at >= number - 2  # only the parent's sync is missing: whole, and visible
         assert same(checkpoint, 500 if renamed else 250)
-        assert not list(run.glob(".*")), "what was begun is removed, so that a full disk has room again"
+        assert not list(run.folder.glob(".*")), "what was begun is removed, so that a full disk has room again"
 
 
 def test_a_full_disk_is_named(run, save, monkeypatch):
@@ -120,7 +127,7 @@ def test_an_interrupted_save_leaves_nothing(run, save, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         save(500)
-    assert [path.name for path in run.iterdir()] == ["step-00000250"]
+    assert [path.name for path in run.folder.iterdir()] == ["step-00000250"]
 
 
 KILLED = '''
@@ -131,6 +138,7 @@ from pathlib import Path
 import torch
 
 from pipelines.runs.checkpoint import save_checkpoint
+from pipelines.runs.local import LocalStore
 
 torch.set_num_threads(1)
 
@@ -164,7 +172,7 @@ def kill_at(number):
 
 
 for number in range(1000):
-    run = Path(sys.argv[1]) / f"run-{number:03d}"
+    run = LocalStore(Path(sys.argv[1]) / f"run-{number:03d}")
     save_checkpoint(run, 250, tensors(250), {"step": 250})
     child = os.fork()
     if child == 0:
@@ -191,7 +199,7 @@ def test_any_call_may_be_the_last_of_a_killed_process(tmp_path, save, same):
     runs = sorted(tmp_path.glob("run-*"))
     assert len(runs) == number + 1, "each call was the last once, and then none"
     for fail_at, killed in enumerate(runs):
-        checkpoint, skipped = newest_checkpoint(killed)
+        checkpoint, skipped = newest_checkpoint(LocalStore(killed))
         assert skipped == []
         assert same(checkpoint, 500 if fail_at >= number - 2 else 250)
 
@@ -200,9 +208,9 @@ def test_the_next_save_after_a_kill_succeeds(tmp_path, save, run, same):
     """The killed process's leftovers stand where it left them, without a manifest or with a whole one."""
     save(250)
     for name, keep in (("0a", 1), ("0b", 9)):
-        leftover = run / f".step-00000500.{name}.tmp"
+        leftover = run.folder / f".step-00000500.{name}.tmp"
         leftover.mkdir()
-        for file in sorted((run / "step-00000250").iterdir())[:keep]:
+        for file in sorted((run.folder / "step-00000250").iterdir())[:keep]:
             (leftover / file.name).write_bytes(file.read_bytes())
     assert newest_checkpoint(run)[0].step == 250
     save(500)

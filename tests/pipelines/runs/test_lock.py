@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,13 +15,23 @@ import pytest
 
 import pipelines
 from pipelines.errors import CheckpointError, RunLocked
-from pipelines.runs.lock import LOCK, run_lock
+from pipelines.runs.local import LocalStore
+from pipelines.runs.lock import RUN, WRITER, run_lock, writer_lock
+
+LOCK = RUN.file
+
+
+@pytest.fixture
+def run(local_run):
+    return local_run
+
 
 HOLD = """
 import sys, time
 from pathlib import Path
+from pipelines.runs.local import LocalStore
 from pipelines.runs.lock import run_lock
-with run_lock(Path(sys.argv[1])):
+with run_lock(LocalStore(Path(sys.argv[1]))):
     print("held", flush=True)
     time.sleep(300)
 """
@@ -27,8 +39,9 @@ with run_lock(Path(sys.argv[1])):
 HOLD_WITH_CHILDREN = """
 import os, subprocess, sys, time
 from pathlib import Path
+from pipelines.runs.local import LocalStore
 from pipelines.runs.lock import run_lock
-with run_lock(Path(sys.argv[1])):
+with run_lock(LocalStore(Path(sys.argv[1]))):
     program = subprocess.Popen(["sleep", "300"], close_fds=False)
     read, write = os.pipe()
     copy = os.fork()
@@ -40,6 +53,9 @@ with run_lock(Path(sys.argv[1])):
     print(program.pid, copy, flush=True)
     time.sleep(300)
 """
+
+
+WRITE = HOLD.replace("run_lock", "writer_lock").replace("Path(sys.argv[1])))", "Path(sys.argv[1])), 0)")
 
 
 @contextmanager
@@ -58,8 +74,8 @@ def process(code, folder):
 
 
 def test_a_second_process_is_refused_and_told_who_holds_the_run(run):
-    with process(HOLD, run) as (holder, _):
-        started = json.loads((run / LOCK).read_text())["started"]
+    with process(HOLD, run.folder) as (holder, _):
+        started = json.loads((run.folder / LOCK).read_text())["started"]
         with pytest.raises(RunLocked) as refusal, run_lock(run):
             pytest.fail("two at once")
         message = str(refusal.value)
@@ -70,26 +86,26 @@ def test_a_second_process_is_refused_and_told_who_holds_the_run(run):
 
 def test_the_second_process_refuses_with_the_same_words_and_leaves_the_first_its_signature(run):
     with run_lock(run):
-        signature = (run / LOCK).read_text()
+        signature = (run.folder / LOCK).read_text()
         assert json.loads(signature)["pid"] == os.getpid()
-        with process(f"import signal\n{HOLD}", run) as (second, line):
+        with process(f"import signal\n{HOLD}", run.folder) as (second, line):
             assert line == ""
             assert second.wait(timeout=60) == 1
-        assert (run / LOCK).read_text() == signature
+        assert (run.folder / LOCK).read_text() == signature
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_dead_process_holds_nothing(run, how):
-    with process(HOLD, run) as (holder, _):
+    with process(HOLD, run.folder) as (holder, _):
         holder.send_signal(how)
         holder.wait(timeout=60)
-        assert (run / LOCK).exists()
+        assert (run.folder / LOCK).exists()
         with run_lock(run):
-            assert json.loads((run / LOCK).read_text())["pid"] == os.getpid()
+            assert json.loads((run.folder / LOCK).read_text())["pid"] == os.getpid()
 
 
 def test_children_of_a_killed_process_do_not_hold_its_run(run):
-    with process(HOLD_WITH_CHILDREN, run) as (holder, line):
+    with process(HOLD_WITH_CHILDREN, run.folder) as (holder, line):
         children = [int(word) for word in line.split()]
         try:
             with pytest.raises(RunLocked), run_lock(run):
@@ -141,26 +157,53 @@ def test_one_process_cannot_take_it_twice(run):
 
 
 def test_other_runs_are_free(tmp_path):
-    with run_lock(tmp_path / "a"), run_lock(tmp_path / "b"):
+    with run_lock(LocalStore(tmp_path / "a")), run_lock(LocalStore(tmp_path / "b")):
         pass
 
 
 @pytest.mark.parametrize("left", ["", "{", "[]", '{"pid": 1}', "x" * 10_000])
 def test_what_a_file_holds_does_not_lock_it(run, left):
-    run.mkdir()
-    (run / LOCK).write_text(left)
+    run.folder.mkdir()
+    (run.folder / LOCK).write_text(left)
     with run_lock(run):
-        assert set(json.loads((run / LOCK).read_text())) == {"pid", "host", "started", "command"}
+        assert set(json.loads((run.folder / LOCK).read_text())) == {"pid", "host", "started", "command"}
 
 
 def test_a_holder_that_has_not_signed_yet_is_no_crash(run):
     with run_lock(run):
-        (run / LOCK).write_text("")
+        (run.folder / LOCK).write_text("")
         with pytest.raises(RunLocked, match="another process; try again"), run_lock(run):
             pytest.fail("two at once")
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match="file/run cannot be written"), run_lock(tmp_path / "file" / "run"):
+    with (
+        pytest.raises(CheckpointError, match="file/run cannot be written"),
+        run_lock(LocalStore(tmp_path / "file" / "run")),
+    ):
         pytest.fail("there is no folder")
+
+
+def test_the_writers_lock_is_another_one_and_waits_for_the_writer_before(run, capsys):
+    with process(WRITE, run.folder) as (writer, line), run_lock(run):
+        assert line == "held\n"
+        began = time.monotonic()
+        words = f"is being written by process {writer.pid} on .*worker 0 of a training.*kill {writer.pid}"
+        with pytest.raises(RunLocked, match=words), writer_lock(run, 1):
+            pytest.fail("two at once")
+        assert 1 <= time.monotonic() - began < 10
+        assert f"waiting up to 1 s for process {writer.pid}" in capsys.readouterr().err
+        words = json.loads((run.folder / WRITER.file).read_text())
+        assert words["command"] == "worker 0 of a training", "a worker's command line may hold passwords"
+        threading.Timer(1, writer.kill).start()
+        began = time.monotonic()
+        with writer_lock(run, 60):
+            assert 0.5 < time.monotonic() - began < 30
+
+
+def test_an_orphaned_writer_that_is_frozen_is_waited_for_no_longer_than_said(run):
+    with process(WRITE, run.folder) as (writer, _):
+        writer.send_signal(signal.SIGSTOP)
+        with pytest.raises(RunLocked, match=f"kill {writer.pid}"), writer_lock(run, 0.5):
+            pytest.fail("two at once")

@@ -1,0 +1,138 @@
+"""One attempt of Ray Train to bring a run to its length, and how it ended."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.cluster.board import Sign
+from pipelines.cluster.job import Job
+from pipelines.cluster.worker import train_loop
+from pipelines.errors import TrainingError
+from pipelines.project import state
+from pipelines.settings import RaySettings
+
+Workers = int | tuple[int, int]
+"""A number, or as many as there are at the time from the first to the second."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The workers, or Ray Train's controller, died."""
+
+    reasons: Mapping[int, str]
+    """By rank, those that died themselves, or else those that lost the others; empty where it was a part of Ray."""
+    preempted: bool = False
+    """Whether their machine was taken away, which is nobody's fault."""
+    of_ray: bool = False
+    """Whether a part of Ray itself died."""
+
+    def describe(self, signs: Mapping[int, Sign]) -> str:
+        """For a person: who died, where, and of what."""
+        if not self.reasons:
+            return "Ray Train's controller died" if self.of_ray else "the workers ended"
+        return "; ".join(f"worker {rank} {_where(signs.get(rank))}: {self.reasons[rank]}" for rank in self.reasons)
+
+
+def _where(sign: Sign | None) -> str:
+    return f"(process {sign.beat.pid}) in step {sign.beat.step + 1}" if sign else "before its first step"
+
+
+def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Failed | None:
+    """Run the workers until they end; None if none of them failed.
+
+    Each attempt has a name of its own, so that a torn snapshot of an earlier one cannot stop it, and no retries of
+    Ray's: what is tried again is decided where the checkpoints are known.
+
+    Raises:
+        TrainingError: the workers cannot be had.
+    """
+    from ray.exceptions import ActorDiedError, RayError
+    from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import PreemptionError
+
+    gpus = settings.gpus_per_worker > 0
+    name, storage = f"{job.key}-{secrets.token_hex(4)}", state() / "ray"
+    resources = {"CPU": settings.cpus_per_worker} | ({"GPU": settings.gpus_per_worker} if gpus else {})
+    timeout_s = max(1, round(settings.collective_timeout_s))
+    trainer = TorchTrainer(
+        train_loop,
+        train_loop_config={
+            "job": job,
+            "board": board,
+            "on_gpu": gpus,
+            "preemption": settings.address is not None,
+            "writer_wait_s": settings.collective_timeout_s / 2,  # meanwhile the others wait for worker 0
+        },
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker=resources),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=timeout_s),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(storage),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
+            worker_runtime_env={"env_vars": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}} if gpus else None,
+        ),
+    )
+    try:
+        trainer.fit()
+    except ControllerError as error:
+        raise TrainingError(_not_had(error.controller_failure, settings, workers)) from error
+    except PreemptionError:
+        return Failed({}, preempted=True)
+    except WorkerGroupError as error:
+        return _failed(error.worker_failures)
+    except ActorDiedError:
+        return Failed({}, of_ray=True)
+    except RayError as error:
+        raise TrainingError(f"Ray failed: {first_line(error)}") from error
+    finally:
+        shutil.rmtree(storage / name, ignore_errors=True)
+    return None
+
+
+def _failed(failures: Mapping[int, Exception]) -> Failed:
+    """Those that died themselves are the reason; the others only lost them."""
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    causes = {rank: getattr(error, "health_check_failure", error) for rank, error in sorted(failures.items())}
+    died = {rank: error for rank, error in causes.items() if isinstance(error, RayActorError | OutOfMemoryError)}
+    reasons = {rank: death(error) for rank, error in died.items()}
+    return Failed(
+        reasons or {rank: first_line(error) for rank, error in causes.items()},
+        preempted=any(getattr(error, "preempted", False) for error in died.values()),
+    )
+
+
+def death(error: Exception) -> str:
+    """Ray's paragraph on a process that died, in a few words."""
+    from pipelines.cluster.out_of_memory import perhaps_killed_for_memory
+
+    text = f"{type(error).__name__}: {error}"
+    if "node has died" in text:
+        return "its machine is gone"
+    if perhaps_killed_for_memory(text):
+        return (
+            "its process died: killed, crashed, or out of memory (the kernel's log knows; then use fewer workers on a "
+            "machine, ray.workers, or a smaller train.microbatch, which is another run)"
+        )
+    return "its process died"
+
+
+def _not_had(failure: Exception, settings: RaySettings, workers: Workers) -> str:
+    least = workers if isinstance(workers, int) else workers[0]
+    return (
+        f"{least} workers with {settings.cpus_per_worker:g} CPUs and {settings.gpus_per_worker:g} GPUs each could not "
+        f"be had within {settings.start_timeout_s:g} s: {first_line(failure)}. Lower ray.workers, or give the cluster "
+        "more time (ray.start_timeout_s)"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """The message of an error, without the traceback that Ray adds."""
+    cause = getattr(error, "_base_exc", error)
+    lines = [line for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[0] if lines else ''}"

@@ -1,0 +1,73 @@
+"""What Ray Train runs on each training worker."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from pipelines.cluster.board import Teller
+from pipelines.cluster.job import Place
+from pipelines.cluster.pulse import Beat, Pulse
+from pipelines.errors import PipelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ANSWER_S = 10.0
+"""How long a beat waits for its answer."""
+
+
+def train_loop(config: dict[str, Any]) -> None:
+    """Train to the run's length, or to where the driver or a preemption stops all workers.
+
+    An error that a restart would only meet again is written on the board. All workers return where all of them have
+    met it; else this one raises, so that Ray ends the others.
+    """
+    import ray
+
+    from pipelines.cluster.loop import Loop
+    from pipelines.cluster.not_finite import NotFinite
+    from pipelines.cluster.out_of_memory import explain, is_out_of_memory
+    from pipelines.runs.lock import writer_lock
+
+    board, pulse = config["board"], Pulse()
+    place = _place(on_gpu=config["on_gpu"])
+    node = ray.get_runtime_context().get_node_id()
+
+    def send(beat: Beat) -> str | None:
+        answer: str | None = ray.get(board.beat.remote(beat), timeout=_ANSWER_S)
+        return answer
+
+    preempted: Callable[[], bool] | None = _preempted if config["preemption"] else None
+    with pulse.beating(place.rank, node, send):
+        try:
+            with writer_lock(config["job"].run, config["writer_wait_s"]) if place.rank == 0 else nullcontext():
+                Loop(config["job"], place, Teller(board), pulse, preempted).run()
+        except NotFinite as error:
+            ray.get(board.fail.remote(str(error)))
+        except (PipelineError, ValueError) as error:
+            ray.get(board.fail.remote(str(error)))
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                ray.get(board.fail.remote(explain(config["job"], place, error)))
+            raise
+    ray.get(board.forget.remote(place.rank))
+
+
+def _preempted() -> bool:
+    """Whether the machine of some worker is about to be taken away. All workers ask together and hear the same."""
+    import ray.train
+
+    return ray.train.get_preemption_info() is not None
+
+
+def _place(*, on_gpu: bool) -> Place:
+    """Where this worker stands. On a machine with GPUs a worker that was given none computes on the CPU."""
+    import ray.train
+    import ray.train.torch
+    import torch
+
+    context = ray.train.get_context()
+    device = ray.train.torch.get_device() if on_gpu else torch.device("cpu")
+    return Place(context.get_world_rank(), context.get_world_size(), device)

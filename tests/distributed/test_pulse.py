@@ -1,0 +1,147 @@
+"""Signs of life: where a worker is, and which one is the reason why nothing moves."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from queue import Queue
+from types import SimpleNamespace
+
+import pytest
+
+from diffusion.training import tree
+from pipelines.cluster import board as board_module
+from pipelines.cluster.board import Board, Sign
+from pipelines.cluster.events import Saved, Started, Stopped
+from pipelines.cluster.pulse import Beat, Pulse, place_of
+from pipelines.cluster.watchdog import describe, end_worker, hanging, missing
+from pipelines.settings import RaySettings
+
+
+def beat(rank: int = 0, step: int = 5, doing: str = "step (x.py:1)", *, waiting: bool = False) -> Beat:
+    return Beat(rank, 100 + rank, "node", step, doing, waiting)
+
+
+def test_steps_are_told_and_the_answer_is_heard() -> None:
+    told: list[Beat] = []
+
+    def send(each: Beat) -> str | None:
+        told.append(each)
+        return "SIGTERM" if each.step >= 2 else None
+
+    pulse = Pulse()
+    with pulse.beating(3, "here", send):
+        for step in range(3):
+            pulse.step = step
+            time.sleep(0.15)
+    assert [each.step for each in told] == [0, 1, 2]
+    assert {(each.rank, each.pid, each.node) for each in told} == {(3, os.getpid(), "here")}
+    assert pulse.stop == "SIGTERM"
+
+
+def test_a_board_that_is_away_does_not_matter() -> None:
+    def send(each: Beat) -> str | None:
+        raise ConnectionError
+
+    pulse = Pulse()
+    with pulse.beating(0, "here", send):
+        time.sleep(0.1)
+    assert pulse.stop is None
+
+
+def test_where_a_thread_is() -> None:
+    """The innermost place of this project; one within the sum over the workers is with them, and no hang of its own."""
+    place, waiting = place_of(sys._getframe())
+    assert place.startswith("test_where_a_thread_is (tests/distributed/test_pulse.py:")
+    assert not waiting
+    assert place_of(None) == ("nowhere", False)
+
+    message: Queue[None] = Queue()
+    buffers = [SimpleNamespace(add_=message.get)] * 2  # adding the other's part blocks until it is there
+    summing = tree.TreeSum(tree.Shares(2), 0, buffers)  # type: ignore[arg-type]
+    thread = threading.Thread(target=summing, args=(lambda shard, buffer: None,))
+    thread.start()
+    time.sleep(0.1)
+    place, waiting = place_of(sys._current_frames()[thread.ident or 0])
+    message.put(None)
+    thread.join()
+    assert place.startswith("_node (diffusion/training/tree.py:")
+    assert waiting
+
+
+def test_the_board_measures_ages_by_its_own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [10.0]
+    monkeypatch.setattr(board_module.time, "monotonic", lambda: now[0])
+    board = Board()
+    board.beat(beat(0))
+    board.beat(beat(1, doing="read (y.py:2)"))
+    now[0] = 17.0
+    board.beat(beat(0))
+    signs = board.report().signs
+    assert (signs[0].heard_s, signs[0].moved_s) == (0.0, 7.0)
+    assert (signs[1].heard_s, signs[1].moved_s) == (7.0, 7.0)
+    board.beat(beat(0, step=6))
+    assert board.report().signs[0].moved_s == 0.0
+    board.forget(1)
+    assert list(board.report().signs) == [0]
+
+
+def test_the_board_knows_how_an_attempt_stands() -> None:
+    board = Board()
+    board.beat(beat(7))
+    board.post(Started(0, 1, "cpu", (), (), ()))
+    assert board.report().started
+    assert board.report().signs == {}  # of the workers before
+    board.post(Saved(4))
+    board.post(Stopped(5, preempted=True))
+    assert (board.report().saved, board.report().stopped) == (4, Stopped(5, preempted=True))
+    board.stop("SIGTERM")
+    board.stop("Ctrl-C")
+    assert board.beat(beat()) == "SIGTERM"
+    board.begin()
+    assert (board.report().started, board.report().saved, board.report().stopped) == (False, None, None)
+
+
+@pytest.mark.parametrize(
+    ("sign", "hangs"),
+    [
+        (Sign(beat(), 0.5, 0.5), False),
+        (Sign(beat(), 0.5, 31.0), True),  # stuck outside a collective
+        (Sign(beat(waiting=True), 0.5, 31.0), False),  # waits for the one that hangs
+        (Sign(beat(waiting=True), 31.0, 31.0), True),  # frozen while it waited
+    ],
+)
+def test_who_hangs(sign: Sign, hangs: bool) -> None:
+    healthy = Sign(beat(1, waiting=True), 0.1, 40.0)
+    assert hanging({0: sign, 1: healthy}, limit_s=30.0) == ([sign] if hangs else [])
+
+
+def test_a_person_is_told_rank_and_step() -> None:
+    frozen = describe(Sign(beat(1, step=56), 31.0, 31.0))
+    assert frozen.startswith("worker 1 (process 101 on node node) has told nothing for 31 s")
+    assert "it hangs in step 57, in step (x.py:1)" in frozen
+    assert "has not moved for 40 s" in describe(Sign(beat(), 0.2, 40.0))
+
+
+def test_only_workers_of_ray_are_ended() -> None:
+    """A number that another process has by now is left alone."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as other:
+        end_worker(other.pid)
+        time.sleep(0.1)
+        assert other.poll() is None
+        other.kill()
+    with subprocess.Popen(["bash", "-c", "exec -a ray::RayTrainWorker sleep 60"]) as worker:
+        while b"ray::" not in Path(f"/proc/{worker.pid}/cmdline").read_bytes():
+            time.sleep(0.01)
+        end_worker(worker.pid)
+        assert worker.wait(5) == -9
+    end_worker(worker.pid)
+
+
+def test_what_is_missing() -> None:
+    settings = RaySettings(cpus_per_worker=2, gpus_per_worker=1)
+    text = missing(settings, 4, {"CPU": 16, "GPU": 4}, {"CPU": 16, "GPU": 1})
+    assert text == "4 workers, which need 8 CPU, 4 GPU; Ray has 16 CPU (16 free), 4 GPU (1 free); missing are 3 GPU"
+    assert missing(settings, 1, {"CPU": 16, "GPU": 4}, {"CPU": 16, "GPU": 4}).endswith("the workers are starting")

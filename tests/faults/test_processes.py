@@ -1,0 +1,98 @@
+"""Processes that are killed or frozen, one of each kind, and what a person is told."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.conftest import Table
+from tests.faults.harness import Attempt, FaultLab
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
+
+REPLACED = "the stage replaces them and ends by itself"
+AGAIN = "the stage fails; the same command goes on"
+
+
+def kill_both(attempt: Attempt) -> None:
+    for worker in attempt.workers():
+        worker.kill()
+
+
+WITHIN: dict[str, tuple[Callable[[Attempt], object], str]] = {
+    "kill -9 of worker 0": (lambda a: a.signal("RayTrainWorker", which=0), "its process died"),
+    "kill -9 of worker 1": (lambda a: a.signal("RayTrainWorker", which=1), "its process died"),
+    "kill -9 of both workers": (kill_both, "its process died"),
+    "segmentation fault of a worker": (lambda a: a.signal("RayTrainWorker", signal.SIGSEGV), "its process died"),
+    "kill -9 of Ray Train's controller": (lambda a: a.signal("TrainController"), "controller died"),
+    "worker 1 frozen (SIGSTOP)": (lambda a: a.signal("RayTrainWorker", signal.SIGSTOP, 1), "it hangs in step"),
+    "worker 0 frozen (SIGSTOP)": (lambda a: a.signal("RayTrainWorker", signal.SIGSTOP, 0), "it hangs in step"),
+}
+
+
+@pytest.mark.parametrize("fault", WITHIN)
+def test_workers_are_replaced_within_the_attempt(lab: FaultLab, table: Table, fault: str) -> None:
+    inject, told = WITHIN[fault]
+    row = table.expect(fault, REPLACED)
+    attempt = lab.disturb(inject)
+    assert attempt.process.returncode == 0, attempt.text
+    assert told in attempt.text
+    assert "go on from step" in attempt.text
+    table.same_bits(row, lab, lab.outcome(), f"told: {told!r}; went on by itself")
+
+
+AFTER: dict[str, Callable[[Attempt], object]] = {
+    "kill -9 of the stage (Ray's driver)": lambda a: a.process.kill(),
+    "kill -9 of the raylet": lambda a: a.signal("raylet"),
+    "kill -9 of Ray's control store (GCS)": lambda a: a.signal("gcs_server"),
+    "kill -9 of the board": lambda a: a.signal("ray::Board"),
+    "kill -9 of everything at once": lambda a: os.killpg(a.process.pid, signal.SIGKILL),
+}
+
+
+@pytest.mark.parametrize("fault", AFTER)
+def test_what_takes_the_stage_along(lab: FaultLab, table: Table, fault: str) -> None:
+    """What Ray itself cannot lose. It may also end the run before it notices; then there is nothing left to do."""
+    row = table.expect(fault, AGAIN)
+    attempt = lab.disturb(AFTER[fault])
+    assert "Traceback" not in attempt.text, attempt.text
+    status = attempt.process.returncode
+    table.same_bits(row, lab, lab.finish(), f"exit status {status}; resumed")
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_asked_to_stop(lab: FaultLab, table: Table, number: signal.Signals, name: str) -> None:
+    row = table.expect(f"{name} to the stage", "the step ends, a checkpoint of it is saved, exit status 75")
+    attempt = lab.disturb(lambda a: a.process.send_signal(number))
+    assert attempt.process.returncode == 75, attempt.text
+    assert f"stopped: {name}: training stopped after step {lab.saved_step()} and saved it" in attempt.text
+    assert lab.saved_step() > 40
+    table.same_bits(row, lab, lab.finish(), f"saved step {lab.saved_step()}, exit status 75")
+
+
+def test_asked_twice(lab: FaultLab, table: Table) -> None:
+    row = table.expect("Ctrl-C twice", "the stage ends at once, exit status 130")
+
+    def twice(attempt: Attempt) -> None:
+        attempt.workers()[1].send_signal(signal.SIGSTOP)  # so that no step ends by itself
+        attempt.process.send_signal(signal.SIGINT)
+        attempt.wait_for_text("again to stop at once")
+        attempt.process.send_signal(signal.SIGINT)
+
+    attempt = lab.disturb(twice, PIPELINES__RAY__HANG_TIMEOUT_S="100")
+    assert attempt.process.returncode == 130, attempt.text
+    table.same_bits(row, lab, lab.finish(), "exit status 130")
+
+
+def test_a_worker_that_does_not_stop_in_its_grace(lab: FaultLab, table: Table) -> None:
+    row = table.expect("SIGTERM while a worker is frozen", "the stage ends after the grace time, exit status 75")
+
+    def freeze(attempt: Attempt) -> None:
+        attempt.signal("RayTrainWorker", signal.SIGSTOP, 1)
+        attempt.process.send_signal(signal.SIGTERM)
+
+    attempt = lab.disturb(freeze, PIPELINES__RAY__HANG_TIMEOUT_S="100", PIPELINES__RAY__GRACE_S="4")
+    assert attempt.process.returncode == 75, attempt.text
+    assert "did not end their step and save within ray.grace_s = 4 s" in attempt.text
+    table.same_bits(row, lab, lab.finish(), "exit status 75")

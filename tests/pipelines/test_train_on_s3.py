@@ -1,0 +1,42 @@
+"""The train stage with its runs on S3."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipelines import train as stage
+from pipelines.errors import RunLocked
+from pipelines.runs.lock import run_lock
+from pipelines.runs.s3 import S3Store
+from pipelines.settings import CheckpointSettings, Settings, StorageSettings
+from tests.conftest import SECRET
+from tests.pipelines import test_train
+from tests.pipelines.test_train import Project, content, digest, params
+
+prepared, project = test_train.prepared, test_train.project  # the fixtures
+
+
+def test_runs_on_s3_give_the_same_model(project: Project, s3: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nothing that the stage leaves or says holds the credentials."""
+    stage.main()
+    local = digest(project.results("train"))
+    project.settings = Settings(storage=StorageSettings(uri=s3), checkpoint=CheckpointSettings(every_steps=2))
+    project.params = params(train={"steps": 4})
+    stage.main()
+    project.params = params()
+    stage.main()
+    assert digest(project.results("train")) == local
+    assert project.trainings == 3
+    job = stage.make_job(project.params, project.settings, project.prepared)
+    assert job.run == S3Store(f"{s3}/{job.key}")
+    assert sorted(job.run.names()) == ["step-00000004-final", "step-00000006-final"]
+    left = content(project.results("train"))
+    said = capfd.readouterr()
+    told = said.out + said.err + json.dumps(project.tracked.facts) + repr(job)
+    assert f"checkpoints in {s3}" in told
+    assert SECRET not in told
+    assert not any(SECRET.encode() in each for each in left.values())
+    with run_lock(job.run), pytest.raises(RunLocked, match=f"the run in {s3}/{job.key} is being worked on by process"):
+        stage.main()
