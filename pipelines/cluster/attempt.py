@@ -27,13 +27,13 @@ class Failed:
     """By rank, those that died themselves, or else those that lost the others; empty where it was a part of Ray."""
     preempted: bool = False
     """Whether their machine was taken away, which is nobody's fault."""
-    of_ray: bool = False
-    """Whether a part of Ray itself died."""
+    of_ray: str | None = None
+    """Which part of what Ray runs for us died, if it was none of the workers: `Ray Train's controller`."""
 
     def describe(self, signs: Mapping[int, Sign]) -> str:
         """For a person: who died, where, and of what."""
         if not self.reasons:
-            return "Ray Train's controller died" if self.of_ray else "the workers ended"
+            return f"{self.of_ray} died"
         return "; ".join(f"worker {rank} {_where(signs.get(rank))}: {self.reasons[rank]}" for rank in self.reasons)
 
 
@@ -86,7 +86,7 @@ def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Fa
     except WorkerGroupError as error:
         return _failed(error.worker_failures)
     except ActorDiedError:
-        return Failed({}, of_ray=True)
+        return Failed({}, of_ray="Ray Train's controller")
     except RayError as error:
         raise TrainingError(f"Ray failed: {first_line(error)}") from error
     finally:
