@@ -35,11 +35,10 @@ def train(job: Job, settings: Settings, hear: Tell) -> None:
         Interrupted: SIGTERM or Ctrl-C came; the state is saved.
     """
     patience = Patience(settings.ray.max_failures, settings.ray.same_step_failures)
-    with stop_signals() as wish:
-        there = False
-        while not there:
-            with ray_session(settings) as ray, _ray_train_environment(settings.ray):
-                there = _Training(ray, job, settings.ray, hear, wish, patience).run()
+    wish, there = Wish(), False
+    while not there:
+        with ray_session(settings) as ray, _ray_train_environment(settings.ray), stop_signals(wish):
+            there = _Training(ray, job, settings.ray, hear, wish, patience).run()
 
 
 class _Training:

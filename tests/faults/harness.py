@@ -108,8 +108,9 @@ class Attempt:
     def signal(self, name: str, number: signal.Signals = signal.SIGKILL, which: int = 0) -> str:
         """Send a signal to a process below the stage."""
         victim = self.below(name)[which]
+        said = f"{number.name} to {victim.name()} {victim.pid}"
         victim.send_signal(number)
-        return f"{number.name} to {victim.name()} {victim.pid}"
+        return said
 
 
 @dataclass(frozen=True)
