@@ -87,7 +87,8 @@ class Attempt:
         self.process.wait(PATIENCE_S)
         self._reader.join(10)
         assert self.process.stdout is not None
-        self.process.stdout.close()
+        if not self._reader.is_alive():
+            self.process.stdout.close()
         return self.process.returncode
 
     def below(self, name: str) -> list[psutil.Process]:
