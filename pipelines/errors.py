@@ -55,3 +55,9 @@ class Interrupted(PipelineError):
 
 class TrackingError(PipelineError):
     """The tracking server or the model registry refused or did not answer."""
+
+
+def first_line(error: BaseException) -> str:
+    """Kind and first line of an error that may go on for pages."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

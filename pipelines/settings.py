@@ -52,7 +52,8 @@ class RaySettings(Section):
     collective_timeout_s: float = Field(default=300, gt=0)
     """How long a worker waits for the others within one step."""
     hang_timeout_s: float = Field(default=120, gt=2)
-    """A worker that tells nothing for so long, or is stuck in one place, is named, ended and replaced."""
+    """A worker that tells nothing for so long, or is stuck in one place, is named, ended and replaced. Must be longer
+    than the slowest checkpoint takes to save, and than the first step where a GPU prepares its kernels."""
     grace_s: float = Field(default=60, gt=0)
     """How long a training that is asked to stop (SIGTERM, Ctrl-C) may take to end its step and save."""
     object_store_mb: int = Field(default=256, ge=80)

@@ -11,7 +11,7 @@ from typing import Any
 from pipelines.cluster.board import Sign
 from pipelines.cluster.job import Job
 from pipelines.cluster.worker import train_loop
-from pipelines.errors import TrainingError
+from pipelines.errors import TrainingError, first_line
 from pipelines.project import state
 from pipelines.settings import RaySettings
 
@@ -27,13 +27,13 @@ class Failed:
     """By rank, those that died themselves, or else those that lost the others; empty where it was a part of Ray."""
     preempted: bool = False
     """Whether their machine was taken away, which is nobody's fault."""
-    of_ray: bool = False
-    """Whether a part of Ray itself died."""
+    of_ray: str | None = None
+    """Which part of what Ray runs for us died, if it was none of the workers: `Ray Train's controller`."""
 
     def describe(self, signs: Mapping[int, Sign]) -> str:
         """For a person: who died, where, and of what."""
         if not self.reasons:
-            return "Ray Train's controller died" if self.of_ray else "the workers ended"
+            return f"{self.of_ray} died"
         return "; ".join(f"worker {rank} {_where(signs.get(rank))}: {self.reasons[rank]}" for rank in self.reasons)
 
 
@@ -86,9 +86,9 @@ def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Fa
     except WorkerGroupError as error:
         return _failed(error.worker_failures)
     except ActorDiedError:
-        return Failed({}, of_ray=True)
+        return Failed({}, of_ray="Ray Train's controller")
     except RayError as error:
-        raise TrainingError(f"Ray failed: {first_line(error)}") from error
+        raise TrainingError(f"Ray failed: {_of_ray(error)}") from error
     finally:
         shutil.rmtree(storage / name, ignore_errors=True)
     return None
@@ -102,7 +102,7 @@ def _failed(failures: Mapping[int, Exception]) -> Failed:
     died = {rank: error for rank, error in causes.items() if isinstance(error, RayActorError | OutOfMemoryError)}
     reasons = {rank: death(error) for rank, error in died.items()}
     return Failed(
-        reasons or {rank: first_line(error) for rank, error in causes.items()},
+        reasons or {rank: _of_ray(error) for rank, error in causes.items()},
         preempted=any(getattr(error, "preempted", False) for error in died.values()),
     )
 
@@ -126,13 +126,11 @@ def _not_had(failure: Exception, settings: RaySettings, workers: Workers) -> str
     least = workers if isinstance(workers, int) else workers[0]
     return (
         f"{least} workers with {settings.cpus_per_worker:g} CPUs and {settings.gpus_per_worker:g} GPUs each could not "
-        f"be had within {settings.start_timeout_s:g} s: {first_line(failure)}. Lower ray.workers, or give the cluster "
+        f"be had within {settings.start_timeout_s:g} s: {_of_ray(failure)}. Lower ray.workers, or give the cluster "
         "more time (ray.start_timeout_s)"
     )
 
 
-def first_line(error: BaseException) -> str:
-    """The message of an error, without the traceback that Ray adds."""
-    cause = getattr(error, "_base_exc", error)
-    lines = [line for line in str(cause).splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {lines[0] if lines else ''}"
+def _of_ray(error: BaseException) -> str:
+    """The first line of an error that Ray may have wrapped, with the traceback that it adds."""
+    return first_line(getattr(error, "_base_exc", error))

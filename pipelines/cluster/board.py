@@ -43,6 +43,10 @@ class Report:
     """By rank."""
 
 
+NOTHING_KNOWN = Report(None, started=False, saved=None, stopped=None, signs={})
+"""Where the board itself is gone."""
+
+
 class Board:
     """Runs in its own process."""
 

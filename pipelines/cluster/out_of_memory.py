@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pipelines.errors import first_line
+
 if TYPE_CHECKING:
     from pipelines.cluster.job import Job, Place
 
@@ -58,11 +60,6 @@ def explain(job: Job, place: Place, error: BaseException) -> str:
         f"{who} {what}; {peak_of(place.device)} ({first_line(error)}). {_remedy(job, place, error)}. "
         "The checkpoints are kept"
     )
-
-
-def first_line(error: BaseException) -> str:
-    """What the error itself says, which may be pages."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _remedy(job: Job, place: Place, error: BaseException) -> str:

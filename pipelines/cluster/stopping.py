@@ -32,13 +32,14 @@ _NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 
 
 @contextmanager
-def stop_signals() -> Iterator[Wish]:
+def stop_signals(wish: Wish) -> Iterator[None]:
     """For the block, SIGTERM and Ctrl-C are wishes; a second one interrupts. Elsewhere than in the main thread: none.
+
+    To be entered after Ray was started: Ray takes SIGTERM for itself then, and ends the process with it.
 
     Raises:
         KeyboardInterrupt: a second signal came.
     """
-    wish = Wish()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if wish.reason:
@@ -46,11 +47,11 @@ def stop_signals() -> Iterator[Wish]:
         wish(_NAMES[signal.Signals(number)])
 
     if threading.current_thread() is not threading.main_thread():
-        yield wish
+        yield
         return
     before = {number: signal.signal(number, handle) for number in _NAMES}
     try:
-        yield wish
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

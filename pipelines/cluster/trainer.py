@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import ModuleType
 
 from pipelines.cluster.attempt import Failed, Workers, attempt
-from pipelines.cluster.board import SHOW_EVERY_S, Report, listening, start_board
+from pipelines.cluster.board import NOTHING_KNOWN, SHOW_EVERY_S, Report, listening, start_board
 from pipelines.cluster.events import Tell, Told
 from pipelines.cluster.job import Job
 from pipelines.cluster.parallel import nothing_fits
@@ -35,11 +35,10 @@ def train(job: Job, settings: Settings, hear: Tell) -> None:
         Interrupted: SIGTERM or Ctrl-C came; the state is saved.
     """
     patience = Patience(settings.ray.max_failures, settings.ray.same_step_failures)
-    with stop_signals() as wish:
-        there = False
-        while not there:
-            with ray_session(settings) as ray, _ray_train_environment(settings.ray):
-                there = _Training(ray, job, settings.ray, hear, wish, patience).run()
+    wish, there = Wish(), False
+    while not there:
+        with ray_session(settings) as ray, _ray_train_environment(settings.ray), stop_signals(wish):
+            there = _Training(ray, job, settings.ray, hear, wish, patience).run()
 
 
 class _Training:
@@ -62,11 +61,18 @@ class _Training:
 
         Where Ray's own parts died the placement group of the dead attempt would hold its CPUs until the session ends.
         """
-        while (failed := self._attempt()) is not None:
+        from ray.exceptions import RayError
+
+        while True:
+            try:
+                failed = self._attempt()
+            except RayError:  # nobody else is asked
+                failed = Failed({}, of_ray="the board between workers and driver")
+            if failed is None:
+                return True
             self._report_failure(failed)
             if failed.of_ray:
                 return False
-        return True
 
     def _attempt(self) -> Failed | None:
         """One attempt; None when the run has its length."""
@@ -81,7 +87,7 @@ class _Training:
         ]
         with listening(ray, board, self._hear, looks):
             failed = self._in_thread(workers)
-        report: Report = ray.get(board.report.remote())
+        report = self._report()
         if report.failure:
             raise TrainingError(report.failure)
         if report.stopped and not report.stopped.preempted:
@@ -121,12 +127,24 @@ class _Training:
             self._hear(Told(f"{self._wish.reason}: ending this step and saving; again to stop at once"))
             self._ray.get(self._board.stop.remote(self._wish.reason))
 
+    def _report(self) -> Report:
+        report: Report = self._ray.get(self._board.report.remote())
+        return report
+
+    def _report_if_any(self) -> Report:
+        from ray.exceptions import RayError
+
+        try:
+            return self._report()
+        except RayError:
+            return NOTHING_KNOWN
+
     def _report_failure(self, failed: Failed) -> None:
         """Tell of it, and give up where it is no chance."""
-        report: Report = self._ray.get(self._board.report.remote())
         if failed.preempted:
             self._hear(Told("a worker's machine is taken away; going on with others"))
             return
+        report = self._report_if_any()
         what = failed.describe(report.signs)
         step = max((sign.beat.step + 1 for sign in report.signs.values()), default=None)
         if reason := self._patience.after(step, report.saved is not None):

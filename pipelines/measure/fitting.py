@@ -13,8 +13,8 @@ from typing import Generic, TypeVar
 
 import torch
 
-from pipelines.cluster.out_of_memory import first_line, is_out_of_memory, peak_of
-from pipelines.errors import PipelineError
+from pipelines.cluster.out_of_memory import is_out_of_memory, peak_of
+from pipelines.errors import PipelineError, first_line
 
 Result = TypeVar("Result")
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.cluster.events import Started
+from pipelines.cluster.events import Saved, Started
 from pipelines.cluster.job import Job
 from pipelines.cluster.session import ray_session
 from pipelines.cluster.trainer import count_workers, train
-from pipelines.errors import TrainingError
+from pipelines.errors import Interrupted, TrainingError
 from pipelines.runs.checkpoint import newest_checkpoint
 from pipelines.runs.lock import WRITER, writer_lock
 from pipelines.runs.s3 import S3Store
@@ -55,6 +55,24 @@ def test_two_workers_end_in_the_bits_of_one_process(lab: Any, tmp_path: Path) ->
     assert lab.digest(together) == lab.digest(alone)
     assert list((tmp_path / ".state" / "ray").iterdir()) == []  # nothing of Ray Train's is left
     assert "RAY_CHDIR_TO_TRIAL_DIR" not in os.environ
+
+
+def test_sigterm_stops_after_a_saved_step(lab: Any) -> None:
+    """Though Ray, when it starts, takes this signal for itself."""
+    job, calm = lab.job("stopped", steps=400), lab.job("calm", steps=400)
+    events: list[Any] = []
+
+    def hear(event: Any) -> None:
+        events.append(event)
+        if event == Saved(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match=r"SIGTERM: training stopped after step \d+ and saved it"):
+        train(job, settings(1), hear)
+    assert newest_checkpoint(job.run)[0].step == events[-1].step < 400
+    for each in (job, calm):
+        lab.run(each)
+    assert lab.digest(job) == lab.digest(calm)
 
 
 @pytest.mark.slow

@@ -9,13 +9,14 @@ import pytest
 from pipelines.cluster.events import Stopped
 from pipelines.cluster.loop import Ending, Loop
 from pipelines.cluster.pulse import Pulse
-from pipelines.cluster.stopping import stop_signals
+from pipelines.cluster.stopping import Wish, stop_signals
 
 
 @pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
 def test_the_first_signal_is_a_wish_and_the_second_interrupts(number: signal.Signals, name: str) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), stop_signals() as wish:  # noqa: PT012
+    wish = Wish()
+    with pytest.raises(KeyboardInterrupt), stop_signals(wish):  # noqa: PT012
         assert (wish.reason, wish.age_s) == (None, 0.0)
         os.kill(os.getpid(), number)
         assert wish.reason == name

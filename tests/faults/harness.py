@@ -87,7 +87,8 @@ class Attempt:
         self.process.wait(PATIENCE_S)
         self._reader.join(10)
         assert self.process.stdout is not None
-        self.process.stdout.close()
+        if not self._reader.is_alive():
+            self.process.stdout.close()
         return self.process.returncode
 
     def below(self, name: str) -> list[psutil.Process]:
@@ -108,8 +109,9 @@ class Attempt:
     def signal(self, name: str, number: signal.Signals = signal.SIGKILL, which: int = 0) -> str:
         """Send a signal to a process below the stage."""
         victim = self.below(name)[which]
+        said = f"{number.name} to {victim.name()} {victim.pid}"
         victim.send_signal(number)
-        return f"{number.name} to {victim.name()} {victim.pid}"
+        return said
 
 
 @dataclass(frozen=True)

@@ -31,15 +31,13 @@ def disk(lab: FaultLab) -> Iterator[Path]:
     """Mounted where the run folders go, with room for some checkpoints."""
     folder = lab.project.folder / ".state" / "runs"
     folder.mkdir(parents=True, exist_ok=True)
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", folder], capture_output=True, text=True)
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32m,nr_inodes=2000", "tmpfs", folder], capture_output=True, text=True
+    )
     if mount.returncode:
         pytest.skip(f"no file system can be mounted here: {mount.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
-
-
-def remount(disk: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
 
 
 def fill(disk: Path) -> None:
@@ -53,12 +51,23 @@ def fill(disk: Path) -> None:
             return
 
 
-@pytest.mark.parametrize("kind", ["full", "read-only"])
+def use_up_inodes(disk: Path) -> None:
+    """Until no file can be made, though there is room for its content."""
+    number = 0
+    try:
+        while True:
+            (disk / f"ballast-{number}").touch()
+            number += 1
+    except OSError:
+        return
+
+
+@pytest.mark.parametrize("kind", ["full", "out of inodes"])
 def test_a_disk_that_refuses_stops_training(lab: FaultLab, table: Table, disk: Path, kind: str) -> None:
     row = table.expect(f"the disk is {kind}", "the stage stops and says so; earlier checkpoints are whole")
 
     def fault(attempt: Attempt) -> None:
-        fill(disk) if kind == "full" else remount(disk, "ro")
+        fill(disk) if kind == "full" else use_up_inodes(disk)
 
     attempt = lab.disturb(fault)
     assert attempt.process.returncode == 1, attempt.text
@@ -66,10 +75,8 @@ def test_a_disk_that_refuses_stops_training(lab: FaultLab, table: Table, disk: P
     checkpoint, skipped = newest_checkpoint(LocalStore(lab.run))
     assert checkpoint is not None
     assert (checkpoint.step >= 40, skipped) == (True, [])
-    if kind == "full":
-        (disk / "ballast").unlink()
-    else:
-        remount(disk, "rw")
+    for file in disk.glob("ballast*"):
+        file.unlink()
     table.same_bits(row, lab, lab.finish(), f"stopped after step {checkpoint.step} was saved")
 
 

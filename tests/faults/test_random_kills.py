@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(3 * 3600
 
 KILLS = int(os.environ.get("FAULTS_KILLS", "100"))
 SEED = 20
-STEPS_PER_KILL = 30
+STEPS_PER_KILL = 60
 VICTIMS = {"RayTrainWorker 0": 6, "RayTrainWorker 1": 6, "TrainController 0": 1, "the stage": 1, "everything": 1}
 """How often each is chosen."""
 
@@ -93,10 +93,16 @@ def test_a_hundred_kills(long_run: tuple[FaultLab, FaultLab]) -> None:
     calm, killed = long_run
     wanted = calm.finish()
     chaos = Chaos(killed, SEED)
-    chaos.run(KILLS)
-    outcome = killed.finish()
-    log = "\n".join([*chaos.log, f"{dict(chaos.killed)}, {len(killed.attempts)} starts of the stage"])
+    try:
+        chaos.run(KILLS)
+    finally:
+        report(chaos)
+    assert killed.finish() == wanted
+
+
+def report(chaos: Chaos) -> None:
+    """Every kill, also of a test that fails."""
+    log = "\n".join([*chaos.log, f"{dict(chaos.killed)}, {len(chaos.lab.attempts)} starts of the stage"])
     print(log)
     if file := os.environ.get("FAULTS_LOG"):
         Path(file).write_text(log + "\n")
-    assert outcome == wanted

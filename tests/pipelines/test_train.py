@@ -195,10 +195,10 @@ def test_killed_and_resumed_gives_the_same_model(
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "other"))
     whole = Loop._after_step
 
-    def dying(loop: Loop, step: int) -> None:
+    def dying(loop: Loop, step: int, heard: Any) -> None:
         if step == 5:
             raise KeyboardInterrupt
-        whole(loop, step)
+        whole(loop, step, heard)
 
     monkeypatch.setattr(Loop, "_after_step", dying)
     with pytest.raises(KeyboardInterrupt):
