@@ -93,7 +93,7 @@ def make_trainer(mode: str, rank: int, workers: int, *, dropout: float, clip_nor
     minibatches = Minibatches(MemoryImages(), LEVELS, Batches(50, 16, V, seed=3), ImportanceTimes(20, 3, V), flip=True)
     tally = Tally(SCHEDULE, log_snr_bins(SCHEDULE, 4).of_index + 1, 4, per_time=True)
     objective = Objective(minibatches, LOSS, tally, microbatch=1, dropout=dropout > 0)
-    history = History(tallied=tally.size)
+    history = History(tallied=tally.kept)
     state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), history, minibatches.times)
     shares = Shares(V, workers)
     rule = UpdateRule(LearningRate(1e-2), clip_norm)
