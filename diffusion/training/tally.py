@@ -1,10 +1,10 @@
 """The running bound: what the losses of a step already say of the bound, summed up so that it costs nothing.
 
 A training step computes one term of the bound for each image, that of its time. With p_t the probability of that time,
-y = L_t / p_t is an unbiased estimate of the sum of all terms, and its mean over the images of some steps is the running
-bound, bin by bin. Its error comes from how the means of single steps scatter: the images of a step may share what
-their times are drawn from, steps are independent. It is the bound of the weights as they are (not of their average), in training mode, on training
-images as they are shown (flipped, with dropout), without clipping.
+y = L_t / p_t is an unbiased estimate of the sum of all terms, and its mean over the images of some steps is the
+running bound, bin by bin. Its error comes from how the means of single steps scatter: the images of a step may share
+what their times are drawn from, steps are independent. It is the bound of the weights as they are (not of their
+average), in training mode, on training images as they are shown (flipped, with dropout), without clipping.
 """
 
 from __future__ import annotations
