@@ -28,22 +28,32 @@ SEEDS = (0, 1, 2)
 CALLS = 201
 COLUMNS = ("discretized", "levels", "levels_from_8")
 
-_LEARNED = {"model": {"learned_variance": True}}
-_OBJECTIVES: dict[str, dict[str, Any]] = {
-    "simple": {},
-    "hybrid": {**_LEARNED, "train": {"objective": "hybrid"}},
-    "bound": {**_LEARNED, "train": {"objective": "bound", "times": "importance"}},
+_SIMPLE: dict[str, dict[str, Any]] = {
+    "model": {"learned_variance": False},
+    "train": {"objective": "simple", "times": "uniform"},
+    "sample": {"variance": "small"},
+    "evaluate": {"variance": "small"},
 }
-_PLAIN = {"model": {"fourier_features": []}}
+_OBJECTIVES: dict[str, dict[str, Any]] = {
+    "simple": _SIMPLE,
+    "hybrid": {"train": {"objective": "hybrid", "times": "uniform"}},
+    "bound": {},
+}
+
+
+def _simple(section: str, **values: Any) -> dict[str, dict[str, Any]]:
+    return _SIMPLE | {section: _SIMPLE[section] | values}
+
+
 ROWS: dict[str, dict[str, Any]] = {
     f"{schedule}, {objective}": {"process": {"schedule": schedule}, **changes}
     for schedule in ("linear", "cosine", "log_snr")
     for objective, changes in _OBJECTIVES.items()
 } | {
-    "log_snr, simple, 40 channels": {"model": {"channels": 40}},
-    "log_snr, simple, no Fourier features": _PLAIN,
-    "log_snr, simple, v": {"model": {"predicts": "v"}},
-    "log_snr, simple, stratified times": {"train": {"times": "stratified"}},
+    "log_snr, simple, 40 channels": _simple("model", channels=40),
+    "log_snr, simple, no Fourier features": _simple("model", fourier_features=[]),
+    "log_snr, simple, v": _simple("model", predicts="v"),
+    "log_snr, simple, stratified times": _simple("train", times="stratified"),
 }
 """What is changed in presets/digits.yaml."""
 

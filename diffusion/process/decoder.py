@@ -7,7 +7,7 @@ t = 1 unless the process begins later.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -35,6 +35,9 @@ class FirstStep:
 class Decoder(Protocol):
     """p(x_0 | x_1)."""
 
+    reads_network: ClassVar[bool]
+    """Whether it depends on the network's prediction at t = 1, so that L_0 trains it."""
+
     def check(self, x_0: Tensor) -> None:
         """Raise ValueError for images that it gives no probability. Waits for the device."""
         ...
@@ -52,6 +55,7 @@ class DiscretizedGaussian:
     """
 
     levels: int = 256
+    reads_network: ClassVar[bool] = True
 
     def check(self, x_0: Tensor) -> None:
         check_on_levels(x_0, self.levels)
@@ -73,6 +77,7 @@ class NormalizedLevels:
     """
 
     levels: int = 256
+    reads_network: ClassVar[bool] = False
 
     def check(self, x_0: Tensor) -> None:
         check_on_levels(x_0, self.levels)
@@ -94,6 +99,8 @@ class NormalizedLevels:
 @dataclass(frozen=True)
 class GaussianDensity:
     """log N(x_0; mu_theta(x_1, 1), sigma_1^2 I): a density, for continuous data and as a check (Chan 2024)."""
+
+    reads_network: ClassVar[bool] = True
 
     def check(self, x_0: Tensor) -> None:
         pass

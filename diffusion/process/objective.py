@@ -14,7 +14,8 @@ def simple_loss(
 ) -> Tensor:
     """L_simple = ||eps - eps_theta(x_t, t)||^2 / dims for each image, (N,). Ho et al. 2020, eq. 14.
 
-    Its mean over uniformly drawn t, over images and eps is the objective.
+    Its mean over uniformly drawn t, over images and eps is the objective. `diffusion.training.objective` has it with
+    weightings, other targets and the bound beside it.
 
     Args:
         model: (x_t, t) -> eps_hat, all (N, C, H, W), t a LongTensor (N,).

@@ -117,7 +117,10 @@ class NoiseSchedule:
         """
         if times is None:
             return self
-        listed = torch.as_tensor(times, dtype=torch.int64, device="cpu")
+        listed = torch.as_tensor(times, device="cpu")
+        if listed.dtype == torch.bool or (listed.is_floating_point() and listed.numel()):
+            raise ValueError(f"times must be whole numbers, got {_shortened(listed)}")
+        listed = listed.long()
         if listed.ndim != 1 or len(listed) == 0 or bool((listed.diff() >= 0).any()):
             raise ValueError(f"times must be a strictly decreasing list, got {_shortened(listed)}")
         if listed[-1] < 1 or listed[0] > self.T:

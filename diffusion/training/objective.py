@@ -1,7 +1,9 @@
 """What training minimises, image by image, and beside it the bound's term that each image tells for nothing.
 
 simple  L_simple, Ho et al. 2020, eq. 14, or another weighting of it
-bound   the bound itself: T times the bound's term at the image's time, whose mean over uniform times is L - L_T
+bound   the bound itself: T times the bound's term at the image's time, whose mean over uniform times is L - L_T. Where
+        the decoder does not look at the network L_0 would teach nothing, and the weighted error of `BoundWeight` stands
+        in for it at t = 1, from where the sampler takes its last step.
 hybrid  L_simple + lambda L_bound (Nichol & Dhariwal 2021, eq. 16), L_bound in bits/dim as everywhere here. Of a learned
         variance the gradient of L_bound stops at the mean, which L_simple alone then trains.
 """
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion.process import (
+    BoundWeight,
     Decoder,
     FirstStep,
     NoiseSchedule,
@@ -84,7 +87,7 @@ class DiffusionLoss:
                     return Losses(simple, self._term(batch, x_t, prediction, error, v))
             case "bound":
                 term = self._term(batch, x_t, prediction, error, v)
-                return Losses(s.T * term, term.detach())
+                return Losses(self._at_first(batch, s.T * term, error), term.detach())
             case "hybrid":
                 seen = (prediction, error) if v is None else (prediction.detach(), error.detach())
                 term = self._term(batch, x_t, *seen, v)
@@ -99,6 +102,14 @@ class DiffusionLoss:
             L_0 = self._decoded(batch.x_0[at_1], x_t[at_1], prediction[at_1], None if v is None else v[at_1])
             nats = nats.index_copy(0, at_1, L_0)
         return nats / log(2)
+
+    def _at_first(self, batch: Minibatch, bounded: Tensor, error: Tensor) -> Tensor:
+        """(n,): what goal `bound` minimises, in bits/dim; with the stand-in for L_0 where that one needs it."""
+        if self.decoder.reads_network or not batch.first_rows:
+            return bounded
+        at_1 = torch.tensor(batch.first_rows, device=bounded.device)
+        weighted = self._bound_weight[1] * error[at_1].flatten(1).mean(dim=1)
+        return bounded.index_copy(0, at_1, weighted / log(2))
 
     def _decoded(self, x_0: Tensor, x_1: Tensor, prediction: Tensor, v: Tensor | None) -> Tensor:
         """(n,) float32: L_0 of images at t = 1, in nats per dimension."""
@@ -119,6 +130,11 @@ class DiffusionLoss:
     def _weight(self) -> Tensor:
         """(T + 1,) float32: what the error of the target counts."""
         return (self.weighting.of_eps(self.schedule) * self._scale).float()
+
+    @cached_property
+    def _bound_weight(self) -> Tensor:
+        """(T + 1,) float32: the same under `BoundWeight`."""
+        return (BoundWeight().of_eps(self.schedule) * self._scale).float()
 
 
 class Share(NamedTuple):

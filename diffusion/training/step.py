@@ -61,7 +61,7 @@ class Trainer:
         blocked = self.health.observe(state.step, gradient.loss, norm)
         state.optimizer.update(gradient.views, self.rule.rate(state.step), blocked)
         state.ema.update(state.net, state.step)
-        state.history.add(gradient.loss, norm, gradient.tallied, blocked)
+        state.history.add(gradient.loss, norm, self._tally.of_step(gradient.tallied), blocked)
         if self._tally.per_time:
             squares, counts = self._tally.per_time_sums(gradient.tallied)
             good, none = blocked == 0, torch.zeros_like(counts)
@@ -78,7 +78,7 @@ class Trainer:
         state = self.state
         if not (steps := state.history.counted):
             return None
-        running = self._tally.point(state.step, state.history.tallied, steps * batch_size)
+        running = self._tally.point(state.step, state.history.tallied, steps * batch_size, steps)
         state.history.running.append(running)
         return state.history.close(state.step, self.rule.rate(state.step - 1)), running
 

@@ -71,7 +71,7 @@ def make_trainer(job: Job, place: Place, objective: Objective) -> Trainer:
         net=net,
         ema=EMA(net, params.train.ema_decay),
         optimizer=AdamW(net, params.train.weight_decay),
-        history=History(place.device, objective.tally.size),
+        history=History(place.device, objective.tally.kept),
         times=objective.minibatches.times,
     )
     shares = Shares(params.train.virtual_shards, place.workers)

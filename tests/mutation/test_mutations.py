@@ -88,7 +88,14 @@ MUTATIONS = [
     ("training/tally.py", "term * self.s.T if weight is None", "term if weight is None"),
     ("training/tally.py", "y * y], dim=1)", "y], dim=1)"),
     ("training/tally.py", "a * mean_square - a", "a * mean_square + a"),
-    ("training/objective.py", "s.T * term, term.detach()", "term, term.detach()"),
+    ("training/times.py", "if not bool((self._seen[1:] >= self.visits).all()):", "if False:"),
+    ("training/times.py", "uniform_share = 1e-3", "uniform_share = 0.0"),
+    ("training/tally.py", "max(n - 1, 1)", "n + 1"),
+    ("training/tally.py", "sums[-3:] * steps / images**2", "sums[-3:] / images**2"),
+    ("training/validation.py", "target=self.target,", ""),
+    ("training/validation.py", "variance=self.variance,", ""),
+    ("training/objective.py", "batch, s.T * term, error)", "batch, term, error)"),
+    ("training/objective.py", "if self.decoder.reads_network or", "if"),
     ("training/objective.py", "if v is None else (prediction.detach()", "if v is not None else (prediction.detach()"),
     ("training/objective.py", "nats.index_copy(0, at_1, L_0)", "nats"),
     ("samplers/ancestral.py", "p.variance.sqrt() * draw()", "p.variance * draw()"),
@@ -113,7 +120,7 @@ def test_a_broken_formula_turns_a_test_red(tmp_path: Path, file: str, old: str, 
     target.write_text(source.replace(old, new, 1))
     tests = ["tests/diffusion/process", "tests/diffusion/samplers"]
     if file.startswith("training/"):
-        tests = [f"tests/diffusion/training/test_{name}.py" for name in ("times", "objective")]
+        tests = [f"tests/diffusion/training/test_{name}.py" for name in ("times", "objective", "validation")]
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],

@@ -151,6 +151,6 @@ def test_parameters_that_contradict_each_other(section: str, values: dict[str, A
 def test_an_unknown_objective_is_named_with_those_there_are(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "presets" / "digits.yaml").read_text()
     path = tmp_path / "params.yaml"
-    path.write_text(text.replace("objective: simple", "objective: vlb"))
+    path.write_text(text.replace("objective: bound", "objective: vlb"))
     with pytest.raises(ParamsError, match=r"train\.objective: .*'simple', 'bound' or 'hybrid', got 'vlb'"):
         load_params(path)

@@ -93,6 +93,9 @@ def test_respaced_keeps_the_marginals_and_remembers_the_times(any_schedule):
         ([], "strictly decreasing"),
         ([51], "1..50"),
         ([5, 0], "1..50"),
+        ([50.0, 20.9, 3.7], "whole numbers"),
+        (torch.linspace(50, 1, 7), "whole numbers"),
+        ([True], "whole numbers"),
     ],
 )
 def test_bad_times_are_refused(any_schedule, times, message):

@@ -93,7 +93,7 @@ def new_trainer(objective: Objective) -> Callable[..., Trainer]:
         patience: int = 1,
     ) -> Trainer:
         net = small_net().to(memory_format=memory_format)
-        history, times = History(tallied=objective.tally.size), objective.minibatches.times
+        history, times = History(tallied=objective.tally.kept), objective.minibatches.times
         state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), history, times)
         rule = UpdateRule(LearningRate(1e-2, warmup_steps=3), clip_norm=0.5, patience=patience)
         return Trainer(state, reduction(mode, net, objective, Shares(V)), rule, objective.tally)

@@ -77,10 +77,17 @@ def test_importance_follows_the_root_of_the_second_moment() -> None:
 
 
 def test_importance_is_uniform_until_every_time_was_seen_ten_times() -> None:
-    times = fed(torch.ones(T + 1).double(), 9)
-    assert (times.probability[1:] == 1 / T).all()
-    times = fed(torch.linspace(0.1, 4.0, T + 1).double(), 9)
-    assert (times.probability[1:] == 1 / T).all()
+    """32 of 40 times in each step: 8 visits of a time in 10 steps, 16 in 20."""
+    losses = torch.linspace(0.1, 4.0, T + 1).double()
+    assert (fed(losses, 10).probability[1:] == 1 / T).all()
+    assert fed(losses, 20).probability[T] > 1.5 / T
+
+
+def test_a_time_without_loss_is_still_drawn() -> None:
+    """A thousandth of p_t is uniform: no weight 1 / (T p_t) is above a thousand."""
+    losses = torch.linspace(0.1, 4.0, T + 1).double()
+    losses[3] = 0
+    assert fed(losses, 20).probability[3] == pytest.approx(1e-3 / T)
 
 
 def test_the_weights_leave_no_bias() -> None:

@@ -48,6 +48,26 @@ def test_it_estimates_the_exact_bound(validation: Validation, net: UNet) -> None
     assert points[0].total_se > 0
 
 
+@pytest.mark.parametrize(("target", "learned"), [("eps", True), ("v", False), ("x_0", True)])
+def test_it_is_of_what_the_network_predicts(validation: Validation, target: str, learned: bool) -> None:
+    """L_0 is exact, and with this decoder depends on the target and on the variance."""
+    torch.manual_seed(0)
+    net = UNet(8, 1, 8, (1,), blocks=1, learned_variance=learned).eval()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    how = {"target": target, "variance": "learned" if learned else "small"}
+    found = replace(validation, **how)(net, net.state_dict(), step=1)  # type: ignore[arg-type]
+    exact = bound(
+        net,
+        validation.schedule,
+        validation.x_0,
+        noise=lambda t, shape: normal_per_image(0, "validation", list(validation.ids), t, shape[1:]),
+        decoder=validation.decoder,
+        **how,
+    )
+    assert found.L_0 == pytest.approx(float(exact.L_0.mean()), rel=1e-5)
+
+
 def test_it_is_the_estimate_of_all_images_at_once(validation: Validation, net: UNet) -> None:
     """Cut in four chunks or in one."""
     cut, whole = validation(net, net.state_dict(), 1), replace(validation, shares=Shares(1))(net, net.state_dict(), 1)
