@@ -10,6 +10,16 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
+class Bucket:
+    """The part of a flat gradient that belongs to some neighbouring parameters."""
+
+    part: slice
+    """Its elements in `flat`."""
+    parameters: range
+    """The numbers of the parameters."""
+
+
+@dataclass(frozen=True)
 class FlatGradient:
     """One float32 tensor; `views` are its parts in the shapes of the parameters."""
 
@@ -78,6 +88,21 @@ class FlatGradient:
         torch._foreach_add_(self.views, list(gradients))
         self.loss.add_(loss)
         self.tallied.add_(tallied)
+
+    def buckets(self, size: int) -> list[Bucket]:
+        """The whole of `flat`, cut into parts of whole parameters and at least `size` elements, but for the last.
+
+        The last parameters come first, as a backward pass brings them. What is no gradient is known before it begins,
+        and belongs to the first bucket.
+        """
+        found = []
+        begin, end, above = self.size, len(self.flat), len(self.views)
+        for i in reversed(range(len(self.views))):
+            begin -= self.views[i].numel()
+            if end - begin >= size or i == 0:
+                found.append(Bucket(slice(begin, end), range(i, above)))
+                end, above = begin, i
+        return found
 
 
 def _dense(parameter: Tensor) -> bool:

@@ -8,6 +8,11 @@ neighbouring leaves. A node whose leaves all belong to one worker is summed ther
   since a + b is b + a, every worker ends with the same bits after log2(W) messages.
 - any other W: a node is computed by the owner of its first leaf, which receives the right child from that one's
   owner; the root is broadcast.
+
+The additions are those of single elements, so the sum may also be made part by part, with the same bits. For W a power
+of two all messages come after a worker's last leaf, so a part of that leaf can go on its way while the rest is still
+computed: `begin`, then `finish` for each part. For any other W some run of leaves is no whole subtree, and messages
+fall between the leaves of a worker too; there the tensor is summed whole.
 """
 
 from __future__ import annotations
@@ -45,9 +50,14 @@ class Shares:
         return ((leaf + 1) * self.workers - 1) // self.leaves
 
     @property
+    def doubling(self) -> bool:
+        """Whether W is a power of two: every worker then owns a whole subtree."""
+        return _power_of_two(self.workers)
+
+    @property
     def buffers(self) -> int:
         """How many buffers of the size of a leaf a worker needs."""
-        if not _power_of_two(self.workers):
+        if not self.doubling:
             return self.leaves.bit_length()
         return max((self.leaves // self.workers).bit_length(), min(self.workers, 2))
 
@@ -66,14 +76,37 @@ class TreeSum:
 
     def __call__(self, leaf: Callable[[int, int], None]) -> None:
         """Leave the sum over all leaves in buffer 0 of every worker; `leaf(v, i)` puts leaf v into buffer i."""
-        V, W = self._shares.leaves, self._shares.workers
-        if not _power_of_two(W):
-            self._node(0, V, 0, leaf)
+        if not self._shares.doubling:
+            self._node(0, self._shares.leaves, 0, leaf)
             dist.broadcast(self._buffers[0], src=0)
             return
-        self._node(self._mine.start, len(self._mine), 0, leaf)
-        for level in range(W.bit_length() - 1):
-            self._exchange(self._rank ^ (1 << level))
+        self.begin(leaf)
+        leaf(self._mine[-1], self.last)
+        self.finish(slice(None))
+
+    @property
+    def last(self) -> int:
+        """For W a power of two: the buffer of this worker's last leaf."""
+        return len(self._mine).bit_length() - 1
+
+    def begin(self, leaf: Callable[[int, int], None]) -> None:
+        """For W a power of two: sum this worker's leaves as far as that goes without the last one."""
+        for number, v in enumerate(self._mine[:-1]):
+            at = number.bit_count()  # as many whole subtrees stand to the left of it
+            leaf(v, at)
+            while number & 1:  # it is a right child: its node is complete
+                self._buffers[at - 1].add_(self._buffers[at])
+                at, number = at - 1, number >> 1
+
+    def finish(self, part: slice) -> None:
+        """After `begin`, with the last leaf in buffer `last`: leave the sum of these elements in buffer 0.
+
+        Of one part after the other, in the same order on every worker. Waits for the workers in turn.
+        """
+        for at in range(self.last, 0, -1):
+            self._buffers[at - 1][part].add_(self._buffers[at][part])
+        for level in range(self._shares.workers.bit_length() - 1):
+            self._exchange(self._rank ^ (1 << level), part)
 
     def _node(self, first: int, size: int, at: int, leaf: Callable[[int, int], None]) -> None:
         """Leave the sum of leaves first..first+size-1 in buffer `at` of its owner; other workers contribute theirs.
@@ -97,9 +130,9 @@ class TreeSum:
         elif self._rank == right:
             dist.send(self._buffers[at + 1], dst=left)
 
-    def _exchange(self, partner: int) -> None:
+    def _exchange(self, partner: int, part: slice) -> None:
         """Add the partner's node to ours, while it adds ours to its own."""
-        ours, theirs = self._buffers[:2]
+        ours, theirs = (buffer[part] for buffer in self._buffers[:2])
         messages = [dist.P2POp(dist.isend, ours, partner), dist.P2POp(dist.irecv, theirs, partner)]
         for message in dist.batch_isend_irecv(messages):
             message.wait()

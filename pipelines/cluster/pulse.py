@@ -20,7 +20,7 @@ EVERY_S = 1.0
 _LOOK_S = 0.05
 _OURS = Path(__file__).resolve().parents[2]
 _TORCHS = f"torch{os.sep}distributed{os.sep}"
-_MEETINGS = ("diffusion/training/tree.py",)
+_MEETINGS = ("diffusion/training/tree.py", "diffusion/training/overlap.py")
 """Files of this project that do nothing but exchange messages with other workers."""
 
 

@@ -10,8 +10,10 @@ import importlib
 import json
 import multiprocessing
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +22,19 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusion.models import EMA, UNet
 from diffusion.models.digest import content_digest
 from diffusion.process import DiscretizedGaussian, NoiseSchedule, log_snr_bins, to_unit
+from diffusion.training import overlap
 from diffusion.training.batches import Batches
 from diffusion.training.history import History
 from diffusion.training.minibatch import Minibatch, Minibatches
 from diffusion.training.objective import DiffusionLoss, Losses, Objective
 from diffusion.training.optimizer import AdamW
 from diffusion.training.rate import LearningRate
-from diffusion.training.reduction import reduction
+from diffusion.training.reduction import Strict, reduction
 from diffusion.training.state import TrainingState
 from diffusion.training.step import Trainer, UpdateRule
 from diffusion.training.tally import Tally
@@ -87,17 +90,27 @@ def tree(rank: int, workers: int, folder: Path) -> dict[str, Any]:
     return {"wrong": wrong}
 
 
-def make_trainer(mode: str, rank: int, workers: int, *, dropout: float, clip_norm: float | None = 0.5) -> Trainer:
+def make_net(dropout: float = 0.0) -> UNet:
     torch.manual_seed(0)
-    net = UNet(8, 1, 8, (1, 2), blocks=1, dropout=dropout)
+    return UNet(8, 1, 8, (1, 2), blocks=1, dropout=dropout)
+
+
+def make_objective(*, dropout: bool) -> Objective:
     minibatches = Minibatches(MemoryImages(), LEVELS, Batches(50, 16, V, seed=3), ImportanceTimes(20, 3, V), flip=True)
     tally = Tally(SCHEDULE, log_snr_bins(SCHEDULE, 4).of_index + 1, 4, per_time=True)
-    objective = Objective(minibatches, LOSS, tally, microbatch=1, dropout=dropout > 0)
-    history = History(tallied=tally.kept)
-    state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), history, minibatches.times)
-    shares = Shares(V, workers)
+    return Objective(minibatches, LOSS, tally, microbatch=1, dropout=dropout)
+
+
+def make_trainer(mode: str, rank: int, workers: int, *, dropout: float, clip_norm: float | None = 0.5) -> Trainer:
+    net, objective = make_net(dropout), make_objective(dropout=dropout > 0)
+    tally, times = objective.tally, objective.minibatches.times
+    state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), History(tallied=tally.kept), times)
     rule = UpdateRule(LearningRate(1e-2), clip_norm)
-    return Trainer(state, reduction(mode, net, objective, shares, rank), rule, tally)
+    return Trainer(state, reduction(mode, net, objective, Shares(V, workers), rank), rule, tally)
+
+
+def make_strict(net: nn.Module, rank: int, workers: int) -> Strict:
+    return Strict(net, make_objective(dropout=False), Shares(V, workers), rank)
 
 
 def validation(workers: int) -> Validation:
@@ -120,6 +133,93 @@ def strict(rank: int, workers: int, folder: Path) -> dict[str, Any]:
     return {"digest": content_digest({f"{g}/{n}": t for g, named in groups.items() for n, t in named.items()})}
 
 
+class Branches(nn.Module):
+    """Computes its branches in this order or the other, so that their gradients arrive in the other or this one."""
+
+    def __init__(self, *, turned: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.left, self.right = nn.Conv2d(1, 64, 3, padding=1), nn.Conv2d(1, 64, 3, padding=1)
+        self.turned = turned
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        if self.turned:
+            right, left = self.right(x), self.left(x)
+        else:
+            left, right = self.left(x), self.right(x)
+        return (left + right).tanh().mean(dim=1, keepdim=True)
+
+
+def turned(rank: int, workers: int, folder: Path) -> dict[str, Any]:
+    """The gradients arrive in another order on each second worker."""
+    net = Branches(turned=rank % 2 == 1)
+    order = []
+    hooks = [p.register_hook(lambda _, name=name: order.append(name)) for name, p in net.named_parameters()]
+    strict = make_strict(net, rank, workers)
+    digest = content_digest({"gradient": strict(0).flat})
+    assert len(hooks) == 4
+    return {"digest": digest, "first": order[0].split(".")[0]}
+
+
+def on_last(parameter: Tensor, rank: int, workers: int, action: Callable[[], None]) -> None:
+    """Do something when the gradient of this parameter arrives in the last microbatch of a worker's first step."""
+    left = 2 * len(Shares(V, workers).of(rank))  # shards of two images, one by one
+
+    def arrived(_: Tensor) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            action()
+
+    parameter.register_hook(arrived)
+
+
+def meanwhile(rank: int, workers: int, folder: Path) -> dict[str, Any]:
+    """Whether the loss of all workers is known while the backward pass is still held up in the first layer."""
+    net = make_net()
+    total = float(make_strict(net, rank, workers)(0).loss)
+    again, seen = make_strict(net, rank, workers), []
+
+    def look() -> None:
+        deadline = time.monotonic() + 30
+        while float(again._buffers[0].loss) != total and time.monotonic() < deadline:
+            time.sleep(0.01)
+        seen.append(float(again._buffers[0].loss) == total)
+
+    on_last(net.head.weight, rank, workers, look)
+    again(0)
+    return {"seen": seen}
+
+
+def failing(rank: int, workers: int, folder: Path) -> dict[str, Any]:
+    """Worker 1 fails in the first layer's backward pass, when most buckets are on their way, and lives on."""
+    net = make_net()
+    strict = make_strict(net, rank, workers)
+
+    def fail() -> None:
+        raise ArithmeticError("worker 1 failed")
+
+    if rank == 1:
+        on_last(net.head.weight, rank, workers, fail)
+    began, found = time.monotonic(), ""
+    try:
+        strict(0)
+    except (ArithmeticError, RuntimeError) as error:
+        found = str(error)
+    return {"error": found, "seconds": time.monotonic() - began}
+
+
+def unused(rank: int, workers: int, folder: Path) -> dict[str, Any]:
+    """A network with a parameter that the loss does not depend on."""
+    net = make_net()
+    net.head.register_parameter("unused", nn.Parameter(torch.zeros(2)))
+    try:
+        make_strict(net, rank, workers)(0)
+    except RuntimeError as error:
+        return {"error": str(error)}
+    return {"error": ""}
+
+
 def fast(rank: int, workers: int, folder: Path) -> dict[str, Any]:
     """The gradient of one step by DDP, and the digest of the weights after some more."""
     trainer = make_trainer("fast", rank, workers, dropout=0.0)
@@ -131,7 +231,7 @@ def fast(rank: int, workers: int, folder: Path) -> dict[str, Any]:
     return {"digest": content_digest(trainer.state.net.state_dict())}
 
 
-def nowhere(net: torch.nn.Module, batch: Minibatch) -> Losses:
+def nowhere(net: nn.Module, batch: Minibatch) -> Losses:
     loss, term = LOSS(net, batch)
     return Losses(loss * torch.nan, term)
 
@@ -153,20 +253,36 @@ def bad(rank: int, workers: int, folder: Path) -> dict[str, Any]:
 TASKS: dict[str, Callable[[int, int, Path], dict[str, Any]]] = {
     "tree": tree,
     "strict": strict,
+    "turned": turned,
+    "meanwhile": meanwhile,
+    "failing": failing,
+    "unused": unused,
     "fast": fast,
     "bad": bad,
 }
 
+TIMEOUT = {"failing": timedelta(seconds=3)}
+"""Of a message, where workers wait for one that never comes."""
+
 
 def worker(task: str, rank: int, workers: int, folder: Path) -> None:
     torch.set_num_threads(1)
+    overlap.BUCKET = 500  # the small networks here have many buckets too
     if workers > 1:
         meeting = f"file://{folder / 'meeting'}"
-        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=workers)
+        wait = TIMEOUT.get(task, timedelta(minutes=5))
+        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=workers, timeout=wait)
     (folder / f"{rank}.json").write_text(json.dumps(TASKS[task](rank, workers, folder)))
     if workers > 1:
-        dist.barrier()
+        until_all_wrote(folder, workers)
         dist.destroy_process_group()
+
+
+def until_all_wrote(folder: Path, workers: int) -> None:
+    """Where messages no longer match there is no barrier either; and who ends early closes connections."""
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob("*.json"))) < workers and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def main() -> None:

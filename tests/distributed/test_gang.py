@@ -28,12 +28,36 @@ def test_any_number_of_workers_sums_in_the_same_tree(tmp_path: Path) -> None:
     assert all(each == {"wrong": []} for workers in found.values() for each in workers)
 
 
-def test_strict_gives_the_same_bits_on_1_2_3_and_4_workers(tmp_path: Path) -> None:
+def test_strict_gives_the_same_bits_on_any_number_of_workers(tmp_path: Path) -> None:
     """Weights, average, optimiser, loss curve and validation bound, on every worker."""
-    found = gang("strict", [1, 2, 3, 4], tmp_path)
+    found = gang("strict", [1, 2, 3, 4, 5, 6, 7, 8], tmp_path)
     digests = [each["digest"] for workers in found.values() for each in workers]
-    assert len(digests) == 10
+    assert len(digests) == 36
     assert len(set(digests)) == 1
+
+
+def test_gradients_that_arrive_in_another_order_on_each_worker(tmp_path: Path) -> None:
+    found = gang("turned", [1, 2, 4], tmp_path)
+    assert [each["first"] for each in found[4]] == ["right", "left"] * 2
+    assert len({each["digest"] for workers in found.values() for each in workers}) == 1
+
+
+def test_workers_exchange_during_the_backward_pass(tmp_path: Path) -> None:
+    found = gang("meanwhile", [2, 4], tmp_path)
+    assert [each for workers in found.values() for each in workers] == [{"seen": [True]}] * 6
+
+
+def test_a_worker_that_fails_in_its_backward_pass_ends_all(tmp_path: Path) -> None:
+    """It says why itself and lives on; the others learn it by the time-out of 3 s, two of them from a third."""
+    found = gang("failing", [4], tmp_path)[4]
+    assert found[1]["error"] == "worker 1 failed"
+    assert all("imed out" in found[rank]["error"] for rank in (0, 2, 3))
+    assert max(each["seconds"] for each in found) < 30
+
+
+def test_a_parameter_without_a_gradient_is_refused_by_all(tmp_path: Path) -> None:
+    found = gang("unused", [1, 2, 3], tmp_path)
+    assert all("not have been used in the graph" in each["error"] for workers in found.values() for each in workers)
 
 
 def test_fast_is_strict_up_to_rounding(tmp_path: Path) -> None:
