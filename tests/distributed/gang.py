@@ -251,14 +251,7 @@ def bad(rank: int, workers: int, folder: Path) -> dict[str, Any]:
 
 
 TASKS: dict[str, Callable[[int, int, Path], dict[str, Any]]] = {
-    "tree": tree,
-    "strict": strict,
-    "turned": turned,
-    "meanwhile": meanwhile,
-    "failing": failing,
-    "unused": unused,
-    "fast": fast,
-    "bad": bad,
+    task.__name__: task for task in (tree, strict, turned, meanwhile, failing, unused, fast, bad)
 }
 
 TIMEOUT = {"failing": timedelta(seconds=3)}
