@@ -197,6 +197,7 @@ def _validation_card(run: Finished) -> dict[str, Any]:
         "calls": params.train.val_calls,
         "first_time": 1,
         "decoder": params.train.decoder,
+        "labels": params.model.class_conditional,
         "variance": "learned" if params.model.learned_variance else "small",
         "clip_x0": True,
         "weights": "ema",

@@ -41,6 +41,8 @@ class BoundCard:
     first_time: int
     """Where the decoder takes over."""
     decoder: str
+    labels: bool
+    """Whether the network is told the class: a bound on -log p(x_0 | y)."""
     levels: int
     dequantisation: str
     variance: str
@@ -130,6 +132,7 @@ def _card(measuring: Measuring, count: int, data_digest: str) -> BoundCard:
         times=len(times_of(how, saved.schedule.T)),
         first_time=how.first_time,
         decoder=how.decoder,
+        labels=bool(saved.classes),
         levels=saved.levels,
         dequantisation="none",
         variance=how.variance,
