@@ -21,7 +21,7 @@ SHARES = pd.DataFrame(
     }
 )
 """With L_0 = 1/4 and L_T = 1/8 + 1/1000 the total is 1."""
-ENDS = {"L_T": 0.126, "L_0": 0.25}
+ENDS = {"first_time": 1, "L_T": 0.126, "L_0": 0.25}
 IMAGES = RNG.integers(0, 17, (40, 1, 8, 8)).astype(np.uint8)
 
 
@@ -32,7 +32,7 @@ def per_image(values, images, path):
 DRAWN = {
     "shares": lambda path: bound_shares(SHARES, path, **ENDS, L_0_se=0.01),
     "shares, no bins": lambda path: bound_shares(SHARES[:0], path, **ENDS),
-    "shares, a density": lambda path: bound_shares(SHARES, path, L_T=0.1, L_0=-2.5),
+    "shares, a density": lambda path: bound_shares(SHARES, path, first_time=1, L_T=0.1, L_0=-2.5),
     "images": lambda path: per_image(np.linspace(1, 3, 40), IMAGES, path),
     "images, equal": lambda path: per_image(np.ones(40), IMAGES, path),
     "images, one": lambda path: per_image([1.5], IMAGES[:1], path),
@@ -96,7 +96,7 @@ def test_the_headline_names_the_shortest_run_with_half_of_the_bits(
     tmp_path: Path, figures, L_0: float, L_T: float, first: float, headline: str
 ):
     shares = SHARES.assign(bits=[first, 0.0, 0.0625, 0.0615])
-    bound_shares(shares, tmp_path / "shares.png", L_T=L_T, L_0=L_0)
+    bound_shares(shares, tmp_path / "shares.png", first_time=1, L_T=L_T, L_0=L_0)
     assert figures[0].get_suptitle() == headline
 
 
@@ -111,7 +111,7 @@ def test_signal_and_noise_are_summed_in_the_legend(tmp_path: Path, figures, text
 
 
 def test_a_negative_bound_has_no_shares(tmp_path: Path, figures, texts_of):
-    bound_shares(SHARES, tmp_path / "shares.png", L_T=0.126, L_0=-2.5)
+    bound_shares(SHARES, tmp_path / "shares.png", first_time=1, L_T=0.126, L_0=-2.5)
     assert figures[0].get_suptitle() == "The bound by time: −1.750 bits/dim in all"
     assert not any("%" in text and "95%" not in text for text in texts_of(figures[0]))
 
