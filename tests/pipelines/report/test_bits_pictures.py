@@ -1,4 +1,4 @@
-"""The pictures of a finished model's bits show the numbers they are given, by time and by image."""
+"""The pictures of a finished model's bits show the numbers they are given, by time, by first time and by image."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from pipelines.report.pictures.bits import bound_shares
+from pipelines.report.pictures.first_time import first_time_curve
 from pipelines.report.pictures.image_bits import bits_per_image
 
 RNG = np.random.default_rng(0)
@@ -25,6 +26,16 @@ ENDS = {"first_time": 1, "L_T": 0.126, "L_0": 0.25}
 IMAGES = RNG.integers(0, 17, (40, 1, 8, 8)).astype(np.uint8)
 
 
+def by_first_time(shift: float) -> pd.DataFrame:
+    """L_0 grows with the first time, and its level is `shift`."""
+    t = np.arange(1, 101)
+    frame = pd.DataFrame(
+        {"first_time": t, "L_t_sum": 1.6 * (1 - t / 100), "L_0": shift + 0.1 + 0.08 * t, "total_se": 0.02}
+    )
+    total = frame["L_t_sum"] + frame["L_0"]
+    return frame.assign(total=total, measured=total + 0.01, difference=total - total.min(), difference_se=0.01)
+
+
 def per_image(values, images, path):
     bits_per_image(np.asarray(values, dtype=np.float64), images, 17, path, uniform=4.1, histogram=2.4)
 
@@ -33,6 +44,7 @@ DRAWN = {
     "shares": lambda path: bound_shares(SHARES, path, **ENDS, L_0_se=0.01),
     "shares, no bins": lambda path: bound_shares(SHARES[:0], path, **ENDS),
     "shares, a density": lambda path: bound_shares(SHARES, path, first_time=1, L_T=0.1, L_0=-2.5),
+    "first time, a density": lambda path: first_time_curve(by_first_time(-6), path),
     "images": lambda path: per_image(np.linspace(1, 3, 40), IMAGES, path),
     "images, equal": lambda path: per_image(np.ones(40), IMAGES, path),
     "images, one": lambda path: per_image([1.5], IMAGES[:1], path),
@@ -114,6 +126,22 @@ def test_a_negative_bound_has_no_shares(tmp_path: Path, figures, texts_of):
     bound_shares(SHARES, tmp_path / "shares.png", first_time=1, L_T=0.126, L_0=-2.5)
     assert figures[0].get_suptitle() == "The bound by time: −1.750 bits/dim in all"
     assert not any("%" in text and "95%" not in text for text in texts_of(figures[0]))
+
+
+# -- the bound by first time --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shift", [0.0, -1.7, -3.0, -9.0])
+def test_what_is_near_the_lowest_total_is_in_sight_whatever_its_sign(tmp_path: Path, figures, shift: float):
+    frame = by_first_time(shift)  # the lowest is the first: 1.764 + shift
+    first_time_curve(frame, tmp_path / "first_time.png")
+    above, below = figures[0].axes
+    low, high = above.get_ylim()
+    assert low <= min(0, shift + 0.18)  # L_0
+    assert high >= max(1.6, 1.764 + shift + 2.4)  # the sum of L_t, and 2.4 above the total
+    assert high < max(frame["total"].max(), 1.6) + 1
+    assert below.get_ylim() == pytest.approx((-0.1 / 3, 0.1))
+    assert figures[0].get_suptitle().endswith(f"t = 1: {1.764 + shift:.3f} bits/dim".replace("-", "−"))
 
 
 # -- the bits of each image ---------------------------------------------------------------------------------------
