@@ -54,7 +54,10 @@ class Params(Section):
             if value is not None and value > T:
                 raise ValueError(f"{key} ({value}) must not exceed process.T ({T})")
         if self.train.val_calls >= T:
-            raise ValueError(f"train.val_calls ({self.train.val_calls}) must be below process.T ({T})")
+            most = T - 1 - T % 2  # odd
+            raise ValueError(
+                f"train.val_calls ({self.train.val_calls}) must be below process.T ({T}): set it to {most} or less"
+            )
         return self
 
     @model_validator(mode="after")

@@ -49,14 +49,15 @@ class ProcessParams(Section):
     schedule: Literal["linear", "cosine", "log_snr"]
     """`linear`: beta_t from beta_1 to beta_T (Ho et al. 2020). `cosine`: Nichol & Dhariwal 2021. `log_snr`: log SNR
     linear in t between two ends."""
-    T: int = Field(ge=1, le=100_000)
-    """Number of steps."""
+    T: int = Field(ge=4, le=100_000)
+    """Number of steps, more than train.val_calls."""
     beta_1: float = Field(default=1e-4, gt=0.0, lt=1.0)
-    """For `linear`: the first variance, at T = 1000."""
+    """For `linear`: the first variance."""
     beta_T: float = Field(default=0.02, gt=0.0, lt=1.0)
-    """For `linear`: the last variance, at T = 1000."""
+    """For `linear`: the last variance."""
     rescale: bool = True
-    """For `linear` at T other than 1000: multiply the betas by 1000 / T, so that the process stays the same."""
+    """For `linear` at T other than 1000: beta_1 and beta_T are those of 1000 steps, and T steps go through the same
+    process (log alpha_bar is interpolated). false: they are the first and last of the T steps themselves."""
     log_snr_max: float = Field(default=7.0, ge=-20.0, le=20.0)
     """For `log_snr`: log SNR at t = 1."""
     log_snr_min: float = Field(default=-7.0, ge=-20.0, le=20.0)
@@ -149,10 +150,10 @@ class TrainParams(Section):
     """Steps between points of the loss curve and of the running bound."""
     val_every: int = Field(default=500, ge=1)
     """Steps between validation bounds."""
-    val_images: int = Field(default=128, ge=1)
-    """Images of the validation split used for it."""
+    val_images: int = Field(default=128, ge=2)
+    """Images of the validation split used for it; with fewer than two there is none."""
     val_calls: int = Field(default=51, ge=3)
-    """Network calls for each of them: the bound is estimated, without bias, at that many times less than T."""
+    """Network calls for each of them, an odd number below T: the bound is estimated from these, without bias."""
 
     @model_validator(mode="after")
     def _shards_fit(self) -> TrainParams:

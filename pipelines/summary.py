@@ -41,10 +41,12 @@ def bound_table(bits: dict[str, Any], yardstick: dict[str, float]) -> Table:
     from rich.table import Table
 
     card = bits["card"]
-    table = Table(title=f"bits per dimension on {card['images']} test images", header_style="bold")
+    what = "bits per dimension, as a density," if card["decoder"] == "gaussian" else "bits per dimension"
+    table = Table(title=f"{what} on {card['images']} test images", header_style="bold")
     for name, side in (("", "left"), ("mean", "right"), ("standard error", "right")):
         table.add_column(name, justify=side)  # type: ignore[arg-type]
-    for name, text in (("L_T", "L_T, the prior"), ("L_t_sum", "L_t, all steps"), ("L_0", "L_0, the decoder")):
+    steps = "all steps" if card["first_time"] == 1 else f"above t = {card['first_time']}"
+    for name, text in (("L_T", "L_T, the prior"), ("L_t_sum", f"L_t, {steps}"), ("L_0", "L_0, the decoder")):
         table.add_row(text, f"{bits[name]:.4f}", f"{bits[f'{name}_se']:.4f}")
     table.add_section()
     table.add_row("[bold]total[/]", f"[bold]{bits['total']:.4f}[/]", f"{bits['total_se']:.4f}")

@@ -49,7 +49,7 @@ class Validation:
         """The bound of `net` with `weights` in place of its own, in eval mode; mean over the images, on every worker.
 
         Raises:
-            ValueError: a prediction is not finite.
+            ValueError: a prediction is not finite, or there is a single image, which has no standard error.
         """
         N, B = len(self.ids), self.bins
         found = torch.zeros(N, 2 + 2 * B, dtype=torch.float64, device=self.x_0.device)
@@ -106,11 +106,7 @@ class Validation:
 
 
 def _point(step: int, terms: EstimatedTerms) -> BoundPoint:
-    """The mean over the images; of a single image there is no error, and 0 is written."""
-    if len(terms.L_T) < 2:
-        zero, bins = 0.0, terms.L_t_bins[0].tolist()
-        L_T, L_t_sum, L_0 = (float(term[0]) for term in (terms.L_T, terms.L_t_sum, terms.L_0))
-        return BoundPoint("validation", step, L_T, L_t_sum, L_0, zero, zero, zero, tuple(bins))
+    """The mean over the images."""
     e = terms.estimates()
     errors = (e.L_t_sum.standard_error, e.L_0.standard_error, e.total.standard_error)
     means = (e.L_T.mean, e.L_t_sum.mean, e.L_0.mean)

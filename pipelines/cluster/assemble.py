@@ -118,10 +118,10 @@ def make_objective(job: Job, place: Place) -> Objective:
 
 
 def make_validation(job: Job, place: Place) -> Validation | None:
-    """The bound that watches training, estimated at few times. None where there are no validation images."""
+    """The bound that watches training, estimated at few times. None for fewer than two images: they have no error."""
     params, split = job.params, open_split(job.prepared, "val")
     shown = np.arange(min(params.train.val_images, len(split)))
-    if not len(shown):
+    if len(shown) < 2:
         return None
     return Validation(
         x_0=to_unit(torch.from_numpy(split.read(shown)), split.levels).to(place.device),

@@ -21,6 +21,7 @@ from pipelines.cluster.objective import build_weightings
 from pipelines.cluster.record import Record
 from pipelines.data.dataset import open_split
 from pipelines.data.manifest import Manifest, read_manifest
+from pipelines.params import Params
 from pipelines.runs.checkpoint import Checkpoint, checkpoint_at
 
 if TYPE_CHECKING:
@@ -197,11 +198,26 @@ def _validation_card(run: Finished) -> dict[str, Any]:
         "calls": params.train.val_calls,
         "first_time": 1,
         "decoder": params.train.decoder,
+        "labels": params.model.class_conditional,
         "variance": "learned" if params.model.learned_variance else "small",
         "clip_x0": True,
         "weights": "ema",
         "seed": params.seed,
     }
+
+
+def loss_name(params: Params) -> str:
+    """What the training loss of these parameters is, for a picture."""
+    train = params.train
+    errors = {"eps": "ε − ε̂", "x_0": "x₀ − x̂₀", "v": "v − v̂"}
+    bound = "the bound's terms, T Lₜ, in bits/dim"
+    if train.objective == "bound":
+        return bound
+    if train.weighting == "none":
+        simple = f"mean of ({errors[params.model.predicts]})² per pixel"
+    else:
+        simple = f"mean of wₜ (ε − ε̂)² per pixel, weights “{train.weighting}”"
+    return simple if train.objective == "simple" else f"{simple}\n+ {train.hybrid_weight:g} × {bound}"
 
 
 def _draw(run: Finished, curves: Curves, folder: Path) -> None:
@@ -211,9 +227,15 @@ def _draw(run: Finished, curves: Curves, folder: Path) -> None:
     schedule = build_schedule(params.process)
     train = open_split(run.job.prepared, "train")
     if len(curves.loss):
-        pictures.loss_curve(curves.loss, folder / "loss.png")
+        pictures.loss_curve(curves.loss, folder / "loss.png", loss_name(params))
     pictures.terms_over_training(curves.running, curves.validation, folder / "bound.png")
-    pictures.loss_weights(schedule, build_weightings(params), folder / "weights.png", used=params.train.weighting)
+    pictures.loss_weights(
+        schedule,
+        build_weightings(params),
+        folder / "weights.png",
+        used="bound" if params.train.objective == "bound" else params.train.weighting,
+        learned_variance=params.model.learned_variance,
+    )
     pictures.schedule_curves(schedule, NoiseSchedule.linear(), folder / "schedule.png")
     shown = train.read(np.arange(min(_STRIP, len(train))))
     pictures.noising_strip(schedule, shown, train.levels, folder / "noising.png")

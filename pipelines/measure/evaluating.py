@@ -41,6 +41,8 @@ class BoundCard:
     first_time: int
     """Where the decoder takes over."""
     decoder: str
+    labels: bool
+    """Whether the network is told the class: a bound on -log p(x_0 | y)."""
     levels: int
     dequantisation: str
     variance: str
@@ -53,6 +55,11 @@ class BoundCard:
     """Image-time pairs per network call; where the memory had no room for so many, the fewest that were used."""
     device: str
     model_digest: str
+
+    @property
+    def density(self) -> bool:
+        """Whether it bounds a density of images in [-1, 1], and not the probability of their levels."""
+        return self.decoder == "gaussian"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +90,10 @@ class Evaluation:
         bits, reference = self.bits.estimates(), self.distance.card.reference
         terms = f"L_T {bits.L_T.mean:.3f} + L_t {bits.L_t_sum.mean:.3f} + L_0 {bits.L_0.mean:.3f}"
         without = f"histograms {self.yardstick.histogram:.2f}, uniform {self.yardstick.uniform:.2f}"
+        unit = "bits/dim as a density" if self.card.density else "bits/dim"
         floor = f", {reference.floor.value:.3g} for real images" if reference.floor else ""
         return (
-            f"bound {bits.total.mean:.3f} +- {bits.total.standard_error:.3f} bits/dim ({terms}; {without}); "
+            f"bound {bits.total.mean:.3f} +- {bits.total.standard_error:.3f} {unit} ({terms}; {without}); "
             f"{reference.metric} {self.distance.value:.3g}{floor}"
         )
 
@@ -117,7 +125,7 @@ def evaluate(
         images=test,
         card=replace(card, batch_size=batch_size.used),
         distance=distance,
-        yardstick=yardstick(open_split(inputs.data, "train"), test, count),
+        yardstick=yardstick(open_split(inputs.data, "train"), test, count, density=card.density),
     )
 
 
@@ -130,6 +138,7 @@ def _card(measuring: Measuring, count: int, data_digest: str) -> BoundCard:
         times=len(times_of(how, saved.schedule.T)),
         first_time=how.first_time,
         decoder=how.decoder,
+        labels=bool(saved.classes),
         levels=saved.levels,
         dequantisation="none",
         variance=how.variance,

@@ -34,7 +34,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     if len(per_timestep):  # a process of a single time has no L_t
         bound_per_timestep(per_timestep, folder / "bound_per_timestep.png")
         terms = {"L_T": bits.L_T.mean, "L_0": bits.L_0.mean, "L_0_se": bits.L_0.standard_error}
-        bound_shares(shares, folder / "bound_shares.png", **terms)
+        bound_shares(shares, folder / "bound_shares.png", first_time=evaluation.card.first_time, **terms)
     bits_per_image(
         evaluation.bits.total,
         evaluation.images.read,
@@ -42,6 +42,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
         folder / "bits_per_image.png",
         uniform=evaluation.yardstick.uniform,
         histogram=evaluation.yardstick.histogram,
+        density=evaluation.card.density,
     )
 
 

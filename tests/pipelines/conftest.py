@@ -56,6 +56,7 @@ def evaluation(digest: str, total: float, **card: Any) -> dict[str, Any]:
     terms = {"L_T": 0.1, "L_t_sum": total - 0.2, "L_0": 0.1, "total": total}
     errors = {f"{name}_se": 0.01 for name in terms}
     shared = {"model_digest": digest, "data_digest": "d" * 64, "split": "test", "images": 24, "weights": "ema"}
+    shared |= {"decoder": "normalized_levels", "first_time": 1}
     return {
         "bits_per_dim": {**terms, **errors, "card": shared | card},
         "fd_classifier": {"value": 3.5, "floor": 1.0, "card": {"samples": {"model_digest": digest, "count": 32}}},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,15 +11,24 @@ import torch
 
 from diffusion.process import NoiseSchedule
 from pipelines.build import architecture, build_schedule
+from pipelines.cluster import assemble
+from pipelines.cluster.job import Job, Place
+from pipelines.data.dataset import open_split
 from pipelines.data.manifest import Manifest, read_manifest
 from pipelines.errors import ParamsError
+from pipelines.runs.local import LocalStore
 from pipelines.sections import ModelParams, ProcessParams
-from tests.pipelines.stage_inputs import prepared_digits
+from tests.pipelines.stage_inputs import DIGITS, prepared_digits
 
 
 @pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return read_manifest(prepared_digits(tmp_path_factory.mktemp("data") / "prepared"))
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared_digits(tmp_path_factory.mktemp("data") / "prepared")
+
+
+@pytest.fixture(scope="module")
+def manifest(prepared: Path) -> Manifest:
+    return read_manifest(prepared)
 
 
 def model(values: dict[str, Any]) -> ModelParams:
@@ -58,3 +69,15 @@ def test_schedules(process: dict[str, Any], wanted: NoiseSchedule) -> None:
 def test_a_schedule_that_cannot_be() -> None:
     with pytest.raises(ParamsError, match=r"params\.yaml: process: T must be at least 2"):
         build_schedule(ProcessParams.model_validate({"schedule": "log_snr", "T": 20}).model_copy(update={"T": 1}))
+
+
+@pytest.mark.parametrize("images", [0, 1, 2])
+def test_a_validation_bound_is_of_two_images_or_more(
+    images: int, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A single one has no standard error."""
+    split = open_split(prepared, "val")
+    monkeypatch.setattr(assemble, "open_split", lambda *_: replace(split, ids=split.ids[:images]))
+    job = Job(DIGITS, prepared, LocalStore(tmp_path), "0" * 16, 5, 2)
+    found = assemble.make_validation(job, Place(0, 1, torch.device("cpu")))
+    assert (found is None) is (images < 2)

@@ -139,7 +139,13 @@ def test_ancestral_samples_with_the_learned_variance_differ(tmp_path: Path) -> N
         ("model", {"learned_variance": True}, r"model\.learned_variance needs train\.objective hybrid or bound"),
         ("train", {"weighting_gamma": 2.0}, "weighting_gamma is of min_snr and p2, and weighting is none"),
         ("train", {"objective": "bound", "weighting": "snr"}, "objective bound has its own weighting"),
-        ("train", {"val_calls": 1001}, r"train\.val_calls \(1001\) must be below process\.T \(1000\)"),
+        (
+            "train",
+            {"val_calls": 1001},
+            r"train\.val_calls \(1001\) must be below process\.T \(1000\): set it to 999 or",
+        ),
+        ("process", {"T": 3}, r"process\.T\n.* greater than or equal to 4"),
+        ("train", {"val_images": 1}, r"train\.val_images\n.* greater than or equal to 2"),
         ("train", {"val_calls": 50}, "val_calls must be odd"),
     ],
 )

@@ -20,17 +20,24 @@ _SIGNAL, _NOISE = "Lₜ, more signal than noise", "Lₜ, more noise than signal"
 _COLOURS = {"L₀": ORANGE, _SIGNAL: BLUE, _NOISE: "#7fb8d8", "L_T": GREEN}
 
 
-def bound_shares(shares: pd.DataFrame, path: Path, *, L_T: float, L_0: float, L_0_se: float = nan) -> None:
-    """The share of the bound that each range of times has, between L_0 (t = 1) and L_T.
+def bound_shares(
+    shares: pd.DataFrame, path: Path, *, first_time: int, L_T: float, L_0: float, L_0_se: float = nan
+) -> None:
+    """The share of the bound that each range of times has, between L_0 and L_T.
 
     Args:
         shares: one row per bin of times, in increasing time: `first`, `last` (its times; missing in an empty bin, which
             is left out), `log_snr` (in its middle), `bits` (sum of its L_t, bits/dim), `bits_se` (its standard error).
+        first_time: that of L_0.
         L_T: bits/dim.
         L_0: bits/dim.
         L_0_se: its standard error; nan for none.
     """
-    bars = [_Bar("L₀", "L₀, t = 1", nan, L_0, L_0_se), *_bins(shares), _Bar("L_T", "L_T, t = T", nan, L_T, nan)]
+    bars = [
+        _Bar("L₀", f"L₀, t = {first_time}", nan, L_0, L_0_se),
+        *_bins(shares),
+        _Bar("L_T", "L_T, t = T", nan, L_T, nan),
+    ]
     total = sum(bar.bits for bar in bars)
     shared = total > 0 and all(bar.bits >= 0 for bar in bars)  # a density's L_0 may lie below 0
 

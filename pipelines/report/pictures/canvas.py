@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -75,6 +77,18 @@ def signed(text: str) -> str:
     """With minus signs that are as long as a plus; none before a bare 0, and a plus before 0.0."""
     bare = re.sub(r"-(?=0(?![\d.]))", "", text)
     return re.sub(r"-(?=0\.0+(?!\d))", "+", bare).replace("-", "−")
+
+
+def log_where_positive(axes: Axes) -> None:
+    """A logarithmic y axis, unless a curve reaches 0 or less (the L_0 of a density may)."""
+    curves = [np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines]
+    values = np.concatenate(curves) if curves else np.zeros(1)
+    if np.nanmin(values) > 0:
+        wide = np.nanmax(values) > 100 * np.nanmin(values)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if not wide and f"{value:e}"[0] in "25" else "")
+        axes.tick_params(axis="y", which="minor", labelsize=8)
 
 
 def spread(values: list[float], gap: float) -> list[float]:

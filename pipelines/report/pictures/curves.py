@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.report.pictures.canvas import BLUE, INK, ORANGE, PURPLE, QUIET, headline, page
+from pipelines.report.pictures.canvas import (
+    BLUE,
+    INK,
+    ORANGE,
+    PURPLE,
+    QUIET,
+    headline,
+    log_where_positive,
+    page,
+    signed,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,27 +51,25 @@ def schedule_curves(schedule: NoiseSchedule, paper: NoiseSchedule, path: Path) -
         panels[0].legend(frameon=False, fontsize=9, loc="upper left")
 
 
-def loss_curve(frame: pd.DataFrame, path: Path) -> None:
+def loss_curve(frame: pd.DataFrame, path: Path, what: str) -> None:
     """The training loss and the gradient's norm, point by point and smoothed.
 
     Args:
         frame: columns `step`, `loss`, `gradient_norm`.
+        what: what the loss is, for its title.
     """
     with page(path, _HEIGHT) as figure:
         last = frame["loss"].tail(max(len(frame) // 20, 1)).mean()
-        headline(figure, f"The training loss ends at {last:.3g}")
+        headline(figure, signed(f"The training loss ends at {last:.3g}"))
         panels = figure.subplots(1, 2)
         for axes, column, title, colour in (
-            (panels[0], "loss", "L_simple: mean of (ε − ε̂)² per pixel", BLUE),
+            (panels[0], "loss", what, BLUE),
             (panels[1], "gradient_norm", "norm of the gradient, before clipping", ORANGE),
         ):
             steps, values = frame["step"].to_numpy(), frame[column].to_numpy()
             axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.9)
             axes.plot(steps, _smooth(values), color=colour)
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
-            axes.tick_params(axis="y", which="minor", labelsize=8)
+            log_where_positive(axes)
             axes.set_title(title)
             axes.set_xlabel("step")
 

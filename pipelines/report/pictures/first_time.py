@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.report.pictures.canvas import BLUE, INK, ORANGE, PURPLE, headline, label_ends, page
+from pipelines.report.pictures.canvas import BLUE, INK, ORANGE, PURPLE, headline, label_ends, page, signed
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_TALLEST = 2.5
-"""Bits/dim that are shown above, in units of the lowest total: a decoder asked too late costs any number of them."""
+_FAR = 2.5
+"""Bits/dim that are shown above the terms of the lowest total: a decoder asked too late costs any number of them."""
 
-_NEAR = 0.05
-"""Bits/dim above the lowest that are shown below, in the same unit."""
+_NEAR = 0.1
+"""Bits/dim above the lowest total that are shown below."""
 
 
 def first_time_curve(frame: pd.DataFrame, path: Path) -> None:
@@ -29,28 +29,30 @@ def first_time_curve(frame: pd.DataFrame, path: Path) -> None:
     k = int(frame["total"].to_numpy().argmin())
     t, bits = int(frame["first_time"].iloc[k]), float(frame["total"].iloc[k])
     with page(path, 1000) as figure:
-        headline(figure, f"The bound is lowest if the decoder takes over at t = {t}: {bits:.3f} bits/dim")
+        headline(figure, signed(f"The bound is lowest if the decoder takes over at t = {t}: {bits:.3f} bits/dim"))
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
         above.plot(t, bits, "o", color=PURPLE, markersize=6, zorder=3)
         _closely(below, frame, bits)
         below.set_xscale("log")
         below.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         below.set_xlabel("first time t, at which the decoder takes over")
-        _terms(figure, above, frame, bits)
+        _terms(figure, above, frame, k)
 
 
-def _terms(figure: Figure, axes: Axes, frame: pd.DataFrame, lowest: float) -> None:
-    """The total and its parts, as far up as they matter."""
+def _terms(figure: Figure, axes: Axes, frame: pd.DataFrame, lowest: int) -> None:
+    """The total and its parts, as far up as they matter; `lowest` is the row of the lowest total."""
     t, total, error = (frame[name].to_numpy() for name in ("first_time", "total", "total_se"))
     terms = {"total": ("total", INK), "L_t_sum": ("sum of Lₜ", BLUE), "L_0": ("L₀", ORANGE)}
-    top = min(float(frame[list(terms)].to_numpy().max()), _TALLEST * lowest) * 1.05
+    values = frame[list(terms)].to_numpy()
+    low, high = min(0.0, values.min()), min(values.max(), values[lowest].max() + _FAR)
+    room = 0.05 * (high - low)
     axes.fill_between(t, total - 1.96 * error, total + 1.96 * error, color=INK, alpha=0.15, lw=0)
     ends = []
     for column, (name, colour) in terms.items():
-        values = frame[column].to_numpy()
-        axes.plot(t, values, color=colour, marker="." if len(t) == 1 else None)
-        ends.append((float(t[-1]), min(float(values[-1]), 0.97 * top), name, colour))
-    axes.set_ylim(min(0.0, float(frame["L_0"].min())), top)
+        curve = frame[column].to_numpy()
+        axes.plot(t, curve, color=colour, marker="." if len(t) == 1 else None)
+        ends.append((float(t[-1]), min(float(curve[-1]), high), name, colour))
+    axes.set_ylim(low - room * (low < 0), high + room)
     axes.set_title("bits/dim, the total with its 95% interval over images")
     figure.draw_without_rendering()
     label_ends(axes, ends)
@@ -68,5 +70,5 @@ def _closely(axes: Axes, frame: pd.DataFrame, lowest: float) -> None:
     told = f"not told apart from it: {t[level][0]} to {t[level][-1]}"
     axes.plot(t[level], apart[level], "o", color=PURPLE, markersize=4, label=told)
     axes.set_title("above the lowest, with the 95% interval of that difference image by image")
-    axes.set_ylim(-_NEAR * lowest / 3, _NEAR * lowest)
+    axes.set_ylim(-_NEAR / 3, _NEAR)
     axes.legend(frameon=False, fontsize=9, loc="upper right")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.report.pictures.canvas import BLUE, HAIR, INK, PURPLE, QUIET, WIDTH_PX, page
+from pipelines.report.pictures.canvas import BLUE, HAIR, INK, PURPLE, QUIET, WIDTH_PX, page, signed
 from pipelines.report.pictures.tiles import from_levels
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ def bits_per_image(
     path: Path,
     uniform: float,
     histogram: float,
+    *,
+    density: bool = False,
 ) -> None:
     """The bound of each image: its histogram over images, and the cheapest and dearest images themselves.
 
@@ -37,6 +39,7 @@ def bits_per_image(
         images: uint8 (N, C, H, W) in 0..levels-1, or a function that reads some of them; at most 16 are looked at.
         uniform: what an image costs if all levels are equally likely, bits/dim.
         histogram: what it costs under a histogram of levels for each pixel, bits/dim.
+        density: whether all of these are densities, not probabilities of levels.
     """
     order = np.argsort(bits, kind="stable")
     n = min(len(bits), 2 * _ROW)
@@ -47,19 +50,20 @@ def bits_per_image(
     h, w = tiles.shape[1:3]
     rows = [(cheap, tiles[: len(cheap)], "cheapest"), (dear, tiles[len(cheap) :], "dearest")]
     rows = [row for row in rows if len(row[0])]
+    unit = "bits/dim as a density" if density else "bits/dim"
     top, step = 746, h + 100
     height = top + step * len(rows)
 
     with page(path, height, layout=None) as figure:
 
         def write(x: float, y: float, text: str, size: float, colour: str = INK, **style: Any) -> None:
-            figure.text(x / WIDTH_PX, 1 - y / height, text, fontsize=size, color=colour, **style)
+            figure.text(x / WIDTH_PX, 1 - y / height, signed(text), fontsize=size, color=colour, **style)
 
-        title = f"Images cost {bits.mean():.3f} bits/dim on average, between {bits.min():.3f} and {bits.max():.3f}"
+        title = f"Images cost {bits.mean():.3f} {unit} on average, between {bits.min():.3f} and {bits.max():.3f}"
         note = (
             f"Images: {len(bits)}. Grey: 95% interval of their mean. Dashed: what they cost on average without a model"
         )
-        write(_MARGIN, 48, title if len(bits) > 1 else f"The image costs {bits[0]:.3f} bits/dim", 12, weight="bold")
+        write(_MARGIN, 48, title if len(bits) > 1 else f"The image costs {bits[0]:.3f} {unit}", 12, weight="bold")
         write(_MARGIN, 86, note, 9.5, QUIET)
         box = (110 / WIDTH_PX, 1 - 600 / height, (WIDTH_PX - 110 - _MARGIN) / WIDTH_PX, 440 / height)
         _histogram(figure.add_axes(box), bits, {"uniform over the levels": uniform, "histogram per pixel": histogram})
@@ -102,7 +106,9 @@ def _histogram(axes: Axes, bits: NDArray[np.float64], yardsticks: dict[str, floa
         y, side = top * (0.95 - 0.085 * k), -1 if leftwards[line] else 1
         axes.plot([x, x], [0, y], style, color=colour, linewidth=1.3)
         shift, ha = (6 * side, 0), "right" if side < 0 else "left"
-        axes.annotate(text, (x, y), shift, textcoords="offset points", ha=ha, va="center", color=colour, fontsize=9.5)
+        axes.annotate(
+            signed(text), (x, y), shift, textcoords="offset points", ha=ha, va="center", color=colour, fontsize=9.5
+        )
 
 
 def _se(bits: NDArray[np.float64]) -> float:

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.report.pictures.canvas import BLUE, DPI, GREEN, INK, ORANGE, QUIET, headline, label_ends, page, signed
+from pipelines.report.pictures.canvas import (
+    BLUE,
+    DPI,
+    GREEN,
+    INK,
+    ORANGE,
+    QUIET,
+    headline,
+    label_ends,
+    log_where_positive,
+    page,
+    signed,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,11 +61,11 @@ def terms_over_training(running: pd.DataFrame, validation: pd.DataFrame, path: P
         above.set_title("total and sum of Lₜ, bits/dim" + _cut_start(above, running, validation))
         above.tick_params(labelbottom=False)
         below.set_title("L₀ and L_T, bits/dim")
-        _log_where_positive(below)
+        log_where_positive(below)
         frame, images = (validation, "validation") if running.empty else (running, "training")
         bins = _bins(right, frame)
         right.set_title(f"Lₜ in {len(bins)} bins, {images} images, bits/dim")
-        _log_where_positive(right)
+        log_where_positive(right)
         for axes in (below, right):
             last = max(float(f["step"].max()) for f in (running, validation) if len(f))
             axes.set_xlim(-0.03 * last, 1.04 * last)
@@ -154,18 +166,6 @@ def _apart(axes: Axes, ends: list[End]) -> list[End]:
         if all(abs(height - other) >= least for other, _ in kept):
             kept.append((height, end))
     return [end for _, end in kept]
-
-
-def _log_where_positive(axes: Axes) -> None:
-    """A logarithmic y axis, unless a curve reaches 0 or less (the L_0 of a density may)."""
-    curves = [np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines]
-    values = np.concatenate(curves) if curves else np.zeros(1)
-    if np.nanmin(values) > 0:
-        wide = np.nanmax(values) > 100 * np.nanmin(values)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if not wide and f"{value:e}"[0] in "25" else "")
-        axes.tick_params(axis="y", which="minor", labelsize=8)
 
 
 def _key(figure: Figure, running: pd.DataFrame, validation: pd.DataFrame) -> None:

@@ -18,11 +18,17 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+_FIXED = "\ndrawn with σₜ² = β̃ₜ; the network trains its own"
 _COLOURS = {"none": INK, "snr": GREEN, "min_snr": ORANGE, "p2": PURPLE, "bound": BLUE}
 
 
 def loss_weights(
-    schedule: NoiseSchedule, weightings: Mapping[str, Weighting], path: Path, used: str | None = None
+    schedule: NoiseSchedule,
+    weightings: Mapping[str, Weighting],
+    path: Path,
+    used: str | None = None,
+    *,
+    learned_variance: bool = False,
 ) -> None:
     """How much each time counts in the loss: w_t of ||eps - eps_hat||^2, divided by its mean over t = 1..T.
 
@@ -31,6 +37,7 @@ def loss_weights(
     Args:
         weightings: name -> weighting; curves that coincide are drawn as one line of dashes in turn.
         used: the name of the one that this run trains with, drawn thicker.
+        learned_variance: whether the network says its own, which changes the weight `bound` from the one that is drawn.
     """
     log_snr = np.asarray(schedule.log_snr)[1:]
     curves = {name: np.asarray(weighting.of_eps(schedule))[1:] for name, weighting in weightings.items()}
@@ -44,7 +51,7 @@ def loss_weights(
             turn, colour, width = same.index(name), _COLOURS.get(name, QUIET), 3.0 if name == used else 1.5
             dash = 7 / width  # matplotlib multiplies it by the width
             style = "-" if len(same) == 1 else (dash * turn, (dash, dash * (len(same) - 1)))
-            text = f"{name}:  {weightings[name].formula}"
+            text = f"{name}:  {weightings[name].formula}" + _FIXED * (learned_variance and name == "bound")
             axes.plot(
                 log_snr[1:], weight[1:], ls=style, color=colour, lw=width, dash_capstyle="butt", label=text, zorder=3
             )

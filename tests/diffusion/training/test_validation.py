@@ -143,9 +143,3 @@ def test_labels_of_more_images_than_a_call_takes_rows(validation: Validation) ->
     many(Noting(), {}, 1)
     assert sorted(label for _, label in seen) == [label for label in range(300) for _ in range(5)]
     assert sorted(label for t, label in seen if t == 1) == list(range(300))
-
-
-def test_a_single_image_has_no_error(validation: Validation, net: UNet) -> None:
-    point = replace(validation, x_0=validation.x_0[:1], ids=validation.ids[:1])(net, net.state_dict(), 1)
-    assert point.total > 0
-    assert point.total_se == 0

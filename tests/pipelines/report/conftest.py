@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from pipelines.report.pictures import bits, image_bits, terms, weights
+from pipelines.report.pictures import bits, curves, first_time, image_bits, terms, weights
 from pipelines.report.pictures.canvas import page
 
 
 @pytest.fixture
 def figures(monkeypatch) -> list[Any]:
-    """The figures that pictures of the bound draw, in order, once they are drawn."""
+    """The figures that pictures of curves and of the bound draw, in order, once they are drawn."""
     seen = []
 
     @contextmanager
@@ -21,7 +21,7 @@ def figures(monkeypatch) -> list[Any]:
             seen.append(figure)
             yield figure
 
-    for module in (bits, image_bits, terms, weights):
+    for module in (bits, curves, first_time, image_bits, terms, weights):
         monkeypatch.setattr(module, "page", watched)
     return seen
 

@@ -1,4 +1,4 @@
-"""The pictures of a finished model's bits show the numbers they are given, by time and by image."""
+"""The pictures of a finished model's bits show the numbers they are given, by time, by first time and by image."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from pipelines.report.pictures.bits import bound_shares
+from pipelines.report.pictures.first_time import first_time_curve
 from pipelines.report.pictures.image_bits import bits_per_image
 
 RNG = np.random.default_rng(0)
@@ -21,8 +22,18 @@ SHARES = pd.DataFrame(
     }
 )
 """With L_0 = 1/4 and L_T = 1/8 + 1/1000 the total is 1."""
-ENDS = {"L_T": 0.126, "L_0": 0.25}
+ENDS = {"first_time": 1, "L_T": 0.126, "L_0": 0.25}
 IMAGES = RNG.integers(0, 17, (40, 1, 8, 8)).astype(np.uint8)
+
+
+def by_first_time(shift: float) -> pd.DataFrame:
+    """L_0 grows with the first time, and its level is `shift`."""
+    t = np.arange(1, 101)
+    frame = pd.DataFrame(
+        {"first_time": t, "L_t_sum": 1.6 * (1 - t / 100), "L_0": shift + 0.1 + 0.08 * t, "total_se": 0.02}
+    )
+    total = frame["L_t_sum"] + frame["L_0"]
+    return frame.assign(total=total, measured=total + 0.01, difference=total - total.min(), difference_se=0.01)
 
 
 def per_image(values, images, path):
@@ -32,7 +43,8 @@ def per_image(values, images, path):
 DRAWN = {
     "shares": lambda path: bound_shares(SHARES, path, **ENDS, L_0_se=0.01),
     "shares, no bins": lambda path: bound_shares(SHARES[:0], path, **ENDS),
-    "shares, a density": lambda path: bound_shares(SHARES, path, L_T=0.1, L_0=-2.5),
+    "shares, a density": lambda path: bound_shares(SHARES, path, first_time=1, L_T=0.1, L_0=-2.5),
+    "first time, a density": lambda path: first_time_curve(by_first_time(-6), path),
     "images": lambda path: per_image(np.linspace(1, 3, 40), IMAGES, path),
     "images, equal": lambda path: per_image(np.ones(40), IMAGES, path),
     "images, one": lambda path: per_image([1.5], IMAGES[:1], path),
@@ -96,7 +108,7 @@ def test_the_headline_names_the_shortest_run_with_half_of_the_bits(
     tmp_path: Path, figures, L_0: float, L_T: float, first: float, headline: str
 ):
     shares = SHARES.assign(bits=[first, 0.0, 0.0625, 0.0615])
-    bound_shares(shares, tmp_path / "shares.png", L_T=L_T, L_0=L_0)
+    bound_shares(shares, tmp_path / "shares.png", first_time=1, L_T=L_T, L_0=L_0)
     assert figures[0].get_suptitle() == headline
 
 
@@ -111,9 +123,25 @@ def test_signal_and_noise_are_summed_in_the_legend(tmp_path: Path, figures, text
 
 
 def test_a_negative_bound_has_no_shares(tmp_path: Path, figures, texts_of):
-    bound_shares(SHARES, tmp_path / "shares.png", L_T=0.126, L_0=-2.5)
+    bound_shares(SHARES, tmp_path / "shares.png", first_time=1, L_T=0.126, L_0=-2.5)
     assert figures[0].get_suptitle() == "The bound by time: −1.750 bits/dim in all"
     assert not any("%" in text and "95%" not in text for text in texts_of(figures[0]))
+
+
+# -- the bound by first time --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shift", [0.0, -1.7, -3.0, -9.0])
+def test_what_is_near_the_lowest_total_is_in_sight_whatever_its_sign(tmp_path: Path, figures, shift: float):
+    frame = by_first_time(shift)  # the lowest is the first: 1.764 + shift
+    first_time_curve(frame, tmp_path / "first_time.png")
+    above, below = figures[0].axes
+    low, high = above.get_ylim()
+    assert low <= min(0, shift + 0.18)  # L_0
+    assert high >= max(1.6, 1.764 + shift + 2.4)  # the sum of L_t, and 2.4 above the total
+    assert high < max(frame["total"].max(), 1.6) + 1
+    assert below.get_ylim() == pytest.approx((-0.1 / 3, 0.1))
+    assert figures[0].get_suptitle().endswith(f"t = 1: {1.764 + shift:.3f} bits/dim".replace("-", "−"))
 
 
 # -- the bits of each image ---------------------------------------------------------------------------------------

@@ -26,8 +26,8 @@ DRAWN = {
     "noising": lambda path: pictures.noising_strip(NoiseSchedule.linear(7), IMAGES[:3], 17, path),
     "reverse": lambda path: pictures.reverse_strip(np.zeros((4, 2, 1, 8, 8)), [9, 6, 3, 0], 17, path),
     "schedule": lambda path: pictures.schedule_curves(NoiseSchedule.cosine(50), NoiseSchedule.linear(), path),
-    "loss": lambda path: pictures.loss_curve(LOSS, path),
-    "short loss": lambda path: pictures.loss_curve(LOSS[:1], path),
+    "loss": lambda path: pictures.loss_curve(LOSS, path, "the loss"),
+    "short loss": lambda path: pictures.loss_curve(LOSS[:1], path, "the loss"),
     "per timestep": lambda path: pictures.bound_per_timestep(PER_TIME, path),
 }
 

@@ -44,6 +44,9 @@ DRAWN = {
     "terms, no bins": lambda path: terms_over_training(course([10, 20], bins=0), NOTHING, path),
     "weights": lambda path: loss_weights(NoiseSchedule.cosine(), WEIGHTINGS, path, used="p2"),
     "weights, coinciding": lambda path: loss_weights(NoiseSchedule.log_snr_linear(), WEIGHTINGS, path, used="bound"),
+    "weights, learned variance": lambda path: loss_weights(
+        NoiseSchedule.log_snr_linear(), WEIGHTINGS, path, used="bound", learned_variance=True
+    ),
     "weights, one": lambda path: loss_weights(NoiseSchedule.linear(), {"min_snr": MinSNR()}, path),
     "weights, few times": lambda path: loss_weights(NoiseSchedule.linear(3), WEIGHTINGS, path, used="none"),
     "weights, one time": lambda path: loss_weights(NoiseSchedule.linear(1), WEIGHTINGS, path),

@@ -1,0 +1,42 @@
+"""Bounds of networks that are told the class, and of those that are not, are told apart by their cards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipelines.cluster.job import Job
+from pipelines.cluster.outcome import Finished, cards
+from pipelines.measure.bound import Measuring
+from pipelines.measure.evaluating import _card
+from pipelines.measure.model import find_model
+from pipelines.runs.local import LocalStore
+from pipelines.sections import EvaluateParams
+from pipelines.tracking.gate import decide
+from pipelines.tracking.registry import Version
+from tests.pipelines.stage_inputs import changed, prepared_digits, saved_model
+
+
+def card(folder: Path, classes: int | None) -> dict[str, Any]:
+    """Of the bound of a model of digits that is told this many classes."""
+    model = find_model(saved_model(folder, classes=classes), "ema")
+    return asdict(_card(Measuring(model, EvaluateParams(), 0), 9, "d" * 64))
+
+
+def test_the_gate_does_not_compare_bounds_with_and_without_labels(tmp_path: Path) -> None:
+    told, untold = card(tmp_path / "told", 10), card(tmp_path / "untold", None)
+    assert (told["labels"], untold["labels"]) == (True, False)
+    tags = {"evaluation": json.dumps({"bits_per_dim": {"total": 2.0, "card": untold}})}
+    decision = decide({"total": 1.5, "card": told}, Version("m", 3, ("champion",), 0, tags), 0.0)
+    assert not decision.champion
+    assert decision.reason == "not comparable with champion 3: measured with another labels"
+
+
+def test_the_bounds_of_training_say_whether_the_network_is_told_the_class(tmp_path: Path) -> None:
+    prepared = prepared_digits(tmp_path / "prepared")
+    for told in (False, True):
+        job = Job(changed("model", class_conditional=told), prepared, LocalStore(tmp_path), "0" * 16, 5, 2)
+        found = cards(Finished(job, None))  # type: ignore[arg-type]  # the cards are of the parameters alone
+        assert {name: of["labels"] for name, of in found.items()} == {"bound": told, "bound_running": told}
