@@ -26,6 +26,7 @@ from diffusion.models import EMA, UNet
 from diffusion.models.digest import content_digest
 from diffusion.process import DiscretizedGaussian, NoiseSchedule, log_snr_bins, to_unit
 from diffusion.training.batches import Batches
+from diffusion.training.health import Health
 from diffusion.training.history import History
 from diffusion.training.minibatch import Minibatch, Minibatches
 from diffusion.training.objective import DiffusionLoss, Losses, Objective
@@ -94,7 +95,7 @@ def make_trainer(mode: str, rank: int, workers: int, *, dropout: float, clip_nor
     tally = Tally(SCHEDULE, log_snr_bins(SCHEDULE, 4).of_index + 1, 4, per_time=True)
     objective = Objective(minibatches, LOSS, tally, microbatch=1, dropout=dropout > 0)
     history = History(tallied=tally.size)
-    state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), history, minibatches.times)
+    state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), history, Health(), minibatches.times)
     shares = Shares(V, workers)
     rule = UpdateRule(LearningRate(1e-2), clip_norm)
     return Trainer(state, reduction(mode, net, objective, shares, rank), rule, tally)
@@ -146,7 +147,7 @@ def bad(rank: int, workers: int, folder: Path) -> dict[str, Any]:
         if rank == workers - 1:
             inner._objective = replace(objective, loss=nowhere)  # type: ignore[attr-defined]
         trainer.step()
-        found.append(trainer.health.failed_at())
+        found.append(trainer.state.health.failed_at())
     return {"found": found}
 
 

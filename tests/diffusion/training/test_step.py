@@ -60,7 +60,7 @@ def test_training_lowers_the_loss(new_trainer: NewTrainer) -> None:
             trainer.close_points(16)
     first, _, last = trainer.state.history.losses
     assert last.loss < 0.8 * first.loss
-    assert trainer.health.failed_at() is None
+    assert trainer.state.health.failed_at() is None
 
 
 def test_the_first_step_is_number_0_for_rate_and_average(new_trainer: NewTrainer) -> None:
@@ -105,7 +105,7 @@ def test_a_step_that_is_not_finite_blocks_all_updates(
         healthy.step()
     for _ in range(4):
         trainer.step()
-    assert trainer.health.failed_at() == 3
+    assert trainer.state.health.failed_at() == 3
     wanted = healthy.state.groups()
     for group in ("weights", "optimizer"):
         for name, tensor in trainer.state.groups()[group].items():
@@ -156,7 +156,7 @@ def test_a_bad_step_is_left_out_and_leaves_no_trace(new_trainer: NewTrainer, obj
         for name, tensor in trainer.state.groups()[group].items():
             assert torch.equal(tensor, healthy.state.groups()[group][name]), name
     trainer.step()
-    assert trainer.health.failed_at() is None
+    assert trainer.state.health.failed_at() is None
     points = trainer.close_points(16)
     assert points is not None
     assert all(point.step == 3 for point in points)
