@@ -67,7 +67,7 @@ class Unusual:
     usual: float
     """Median of the curve's last points; NaN where there are none."""
     file: str
-    """Where the images are listed, each with its time and loss."""
+    """Where the images are listed, each with its time and loss; or why they are not."""
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ class S3Store:
 
     def note(self, name: str, content: bytes) -> None:
         """A plain object."""
+        refuse_if_lost(self.uri)
         with s3_errors(f"{self.place(name)} could not be written"):
             client().put_object(Bucket=self._bucket, Key=self._key(name), Body=content)
 

@@ -71,6 +71,7 @@ class Store(Protocol):
 
         Raises:
             CheckpointError: it could not be written.
+            RunLocked: as for `commit`.
         """
         ...
 

@@ -1,6 +1,7 @@
 """The loop of a worker in this process: resume, length, checkpoints, history, health."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,21 @@ def test_a_spike_is_listed_and_training_goes_on(lab: Any, monkeypatch: pytest.Mo
     assert spike.loss > 3 * spike.usual
     images = json.loads(Path(spike.file).read_text())["images"]
     assert images[0]["loss"] > 100 * images[1]["loss"]
+
+
+def test_a_list_that_cannot_be_written_stops_nothing_and_hides_nothing(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A spike at update 25, and a bad step after it; a file is where the folder of the lists would be."""
+    poison_losses(monkeypatch, [24], lambda loss, here: loss * torch.where(here, 1000.0, 1.0))
+    poison_losses(monkeypatch, [25], not_finite)
+    job, events = lab.job(steps=30, log_every=1), []
+    job.run.note("unusual", b"")
+    with pytest.raises(NotFinite, match="at step 26 is not finite"):
+        lab.loop(job, events).run()
+    told = [(event.step, event.file) for event in events if isinstance(event, Unusual)]
+    assert [step for step, _ in told] == [25, 26]
+    assert all(re.match(r"not written: .*unusual.*File exists", file) for _, file in told)
 
 
 def test_a_checkpoint_of_another_process_is_refused(lab: Any) -> None:
