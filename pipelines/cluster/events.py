@@ -81,7 +81,7 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Told:
-    """What the driver says of the workers."""
+    """What the driver says of the workers, or worker 0 of what it passes over."""
 
     line: str
 
