@@ -179,9 +179,13 @@ class S3Store:
                 self._refuse_others(name, content)
 
     def _refuse_others(self, name: str, ours: bytes) -> None:
-        with suppress(CheckpointError):
+        try:
             if self.read(name, MANIFEST) == ours:
                 return
+        except StoreError:
+            raise
+        except CheckpointError:  # it is gone again
+            pass
         raise StoreError(
             f"{self.place(name)} could not be committed: another process was writing it. Stop that one, then run the "
             "stage again to go on from the newest checkpoint"
