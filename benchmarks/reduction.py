@@ -87,6 +87,7 @@ def trainer(mode: str, params: Params, images: Any, rank: int, workers: int) -> 
     from diffusion.models import EMA, UNet
     from diffusion.process import log_snr_bins
     from diffusion.training.batches import Batches
+    from diffusion.training.health import Health
     from diffusion.training.history import History
     from diffusion.training.minibatch import Minibatches
     from diffusion.training.objective import Objective
@@ -108,7 +109,7 @@ def trainer(mode: str, params: Params, images: Any, rank: int, workers: int) -> 
     loss = build_loss(params, images.levels)
     tally = Tally(loss.schedule, log_snr_bins(loss.schedule, BINS).of_index + 1, BINS)
     objective = Objective(minibatches, loss, tally, train.microbatch, dropout=params.model.dropout > 0)
-    state = TrainingState(net, EMA(net, 0.999), AdamW(net), History(tallied=tally.kept), minibatches.times)
+    state = TrainingState(net, EMA(net, 0.999), AdamW(net), History(tallied=tally.kept), Health(), minibatches.times)
     rule = UpdateRule(learning_rate(train), train.clip_norm)
     shares = Shares(train.virtual_shards, workers)
     return Trainer(state, reduction(mode, net, objective, shares, rank), rule, tally)

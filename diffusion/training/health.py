@@ -7,12 +7,14 @@ update is blocked too, so that the weights stay the ones that the failing steps 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from diffusion.training.objective import Objective
+from diffusion.training.tensors import copy_into
 
 
 class Health:
@@ -41,6 +43,14 @@ class Health:
     def failed_at(self) -> int | None:
         """The first of the bad steps in a row with which training failed, counted from 0. Waits for the device."""
         return int(self._first.item()) if int(self._row.item()) >= self.patience else None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The row so far, not copied: training may be interrupted within it."""
+        return {"row": self._row, "first": self._first}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `tensors` gave."""
+        copy_into(self.tensors(), tensors, "the row of bad steps")
 
 
 @dataclass(frozen=True)

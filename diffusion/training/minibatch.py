@@ -107,7 +107,7 @@ class Minibatches:
         made = (self.ahead or self.maker)(step, shard)
         images = self._to_device(made.images)
         t = self.times.of(step, shard, len(images))
-        weights = self.times.weights(t)
+        weights = self.times.weights(step, t)
         seed = self.batches.seed
         draws = made.draws or draw(seed, step, shard, shape=images.shape, flip=self.flip, device=self.device)
         labels = self.images.labels if self.labelled else None

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from diffusion.models import EMA
+from diffusion.training.health import Health
 from diffusion.training.history import History
 from diffusion.training.optimizer import AdamW
 from diffusion.training.tensors import copy_into
 from diffusion.training.times import Times
 
 Groups = Mapping[str, Mapping[str, Tensor]]
-"""Named tensors by group: `weights`, `ema`, `optimizer`, `history`, and `times` where their distribution learns."""
+"""Named tensors by group: `weights`, `ema`, `optimizer`, `history`, `health`, and `times` where they are learned."""
 
 
 @dataclass
@@ -27,6 +28,8 @@ class TrainingState:
     """Their average, kept apart: training never goes on from it."""
     optimizer: AdamW
     history: History
+    health: Health
+    """The row of bad steps, and whether training has failed."""
     times: Times
     """The distribution of times; with importance sampling it learns from the losses."""
     step: int = 0
@@ -40,6 +43,7 @@ class TrainingState:
             "ema": dict(self.ema.tensors),
             "optimizer": self.optimizer.tensors(),
             "history": self.history.tensors(),
+            "health": self.health.tensors(),
             **({"times": learned} if learned else {}),
         }
 
@@ -53,5 +57,6 @@ class TrainingState:
         self.ema.load(dict(groups["ema"]))
         self.optimizer.load(groups["optimizer"])
         self.history.load(groups["history"])
+        self.health.load(groups["health"])
         self.times.load(groups.get("times", {}))
         self.step = step

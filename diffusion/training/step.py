@@ -9,7 +9,6 @@ from torch import Tensor
 
 from diffusion.training.echo import Echo, Heard
 from diffusion.training.gradient import FlatGradient
-from diffusion.training.health import Health
 from diffusion.training.points import BoundPoint, LossPoint
 from diffusion.training.rate import LearningRate
 from diffusion.training.reduction import Reduction
@@ -24,8 +23,6 @@ class UpdateRule:
     rate: LearningRate
     clip_norm: float | None = None
     """Largest norm of the whole gradient; None: no clipping."""
-    patience: int = 1
-    """Steps in a row that may not be finite, the last of which ends training. An update that is not is left out."""
 
 
 class Trainer:
@@ -38,13 +35,11 @@ class Trainer:
         self.state = state
         self.rule = rule
         self._tally = tally
-        device = next(state.net.parameters()).device
-        self.health = Health(rule.patience, device)
-        self._echo = Echo(device)
+        self._echo = Echo(next(state.net.parameters()).device)
         self._reduction = reduction
 
     def step(self, stop: bool = False) -> Heard | None:
-        """One update of the weights, left out where the step was not finite or training has failed (`health` knows).
+        """One update of the weights, left out where the step was not finite or training has failed (see `Health`).
 
         A step that is left out counts in no curve and teaches the distribution of times nothing; the average goes on
         towards the weights as they are.
@@ -58,7 +53,7 @@ class Trainer:
         state = self.state
         gradient = self._reduction(state.step, stop)
         norm = clip(gradient, self.rule.clip_norm)
-        blocked = self.health.observe(state.step, gradient.loss, norm)
+        blocked = state.health.observe(state.step, gradient.loss, norm)
         state.optimizer.update(gradient.views, self.rule.rate(state.step), blocked)
         state.ema.update(state.net, state.step)
         state.history.add(gradient.loss, norm, self._tally.of_step(gradient.tallied), blocked)

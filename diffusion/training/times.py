@@ -31,8 +31,8 @@ class Times(Protocol):
         """(n,) in 1..T: the times of one virtual shard with n images at one step (counted from 0)."""
         ...
 
-    def weights(self, t: Ints) -> Float64s | None:
-        """(n,): 1 / (T p_t); None where all are 1."""
+    def weights(self, step: int, t: Ints) -> Float64s | None:
+        """(n,): 1 / (T p_t) at one step; None where all are 1."""
         ...
 
     def observe(self, step: int, squares: Tensor, counts: Tensor) -> None:
@@ -62,7 +62,7 @@ class UniformTimes:
     def of(self, step: int, shard: int, n: int) -> Ints:
         return numbers(self._seed, "times", step, shard).integers(1, self.T + 1, n)
 
-    def weights(self, t: Ints) -> Float64s | None:
+    def weights(self, step: int, t: Ints) -> Float64s | None:
         return None
 
     def observe(self, step: int, squares: Tensor, counts: Tensor) -> None:
@@ -87,7 +87,7 @@ class StratifiedTimes(UniformTimes):
         self._shards = shards
 
     def of(self, step: int, shard: int, n: int) -> Ints:
-        return self._at(self._spread(step, shard, n))
+        return self._at(step, self._spread(step, shard, n))
 
     def _spread(self, step: int, shard: int, n: int) -> Float64s:
         """(n,) in [0, 1): the u of one shard."""
@@ -95,7 +95,7 @@ class StratifiedTimes(UniformTimes):
         spread: Float64s = (numbers(self._seed, "times", step).random() + position) % 1.0
         return spread
 
-    def _at(self, u: Float64s) -> Ints:
+    def _at(self, step: int, u: Float64s) -> Ints:
         return 1 + np.minimum((u * self.T).astype(np.int64), self.T - 1)
 
 
@@ -105,7 +105,8 @@ class ImportanceTimes(StratifiedTimes):
     The second moment of each time is a moving average over about its last `visits` losses; until every time has been
     seen that often p_t is uniform. A thousandth of p_t stays uniform always, so that no weight is without bound. What
     is learned is the same on every worker, and part of the state: it is computed from sums over the whole batch. The
-    distribution changes every tenth step, which is the only time that the host waits for the device here.
+    distribution changes every tenth step, which is the only time that the host waits for the device here. The one
+    before is kept for those who ask once more what was drawn before the last change.
     """
 
     every = 10
@@ -120,22 +121,30 @@ class ImportanceTimes(StratifiedTimes):
         self._moment = torch.zeros(T + 1, dtype=torch.float64)
         self._seen = torch.zeros(T + 1, dtype=torch.float64)
         self._probability = self._uniform()
-        self._cumulative = self._probability.cumsum(0).numpy()
+        self._before = self._uniform()
+        """The distribution before the last change."""
+        self._since = torch.zeros((), dtype=torch.int64)
+        """The first step after that change."""
 
     @property
     def probability(self) -> Float64s:
         """(T + 1,): p_t that is in force; 0 at index 0."""
         return self._probability.numpy()
 
-    def weights(self, t: Ints) -> Float64s | None:
-        weights: Float64s = 1 / (self.T * self.probability[t])
+    def weights(self, step: int, t: Ints) -> Float64s | None:
+        weights: Float64s = 1 / (self.T * self._in_force(step)[t])
         return weights
 
     def observe(self, step: int, squares: Tensor, counts: Tensor) -> None:
         self._pending += torch.stack([squares, counts])
-        if (step + 1) % self.every == 0:
-            self._learn(*self._pending.cpu())
-            self._pending.zero_()
+        if (step + 1) % self.every:
+            return
+        squares, counts = self._pending.cpu()
+        if counts.any():  # ten steps that were left out change nothing, and the first of them can still be asked for
+            self._before.copy_(self._probability)
+            self._since.fill_(step + 1)
+            self._learn(squares, counts)
+        self._pending.zero_()
 
     def tensors(self) -> dict[str, Tensor]:
         return {
@@ -143,15 +152,21 @@ class ImportanceTimes(StratifiedTimes):
             "moment": self._moment,
             "seen": self._seen,
             "probability": self._probability,
+            "before": self._before,
+            "since": self._since,
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         copy_into(self.tensors(), tensors, "the distribution of times")
-        self._cumulative = self._probability.cumsum(0).numpy()
 
-    def _at(self, u: Float64s) -> Ints:
-        t: Ints = np.searchsorted(self._cumulative, u * self._cumulative[-1], side="right").astype(np.int64)
+    def _at(self, step: int, u: Float64s) -> Ints:
+        cumulative = self._in_force(step).cumsum(0)
+        t: Ints = np.searchsorted(cumulative, u * cumulative[-1], side="right").astype(np.int64)
         return np.clip(t, 1, self.T)
+
+    def _in_force(self, step: int) -> Float64s:
+        """(T + 1,): p_t at a step, which may be one before the last change."""
+        return (self._probability if step >= self._since else self._before).numpy()
 
     def _learn(self, squares: Tensor, counts: Tensor) -> None:
         """Take in the losses since the last change, and change p_t."""
@@ -165,7 +180,6 @@ class ImportanceTimes(StratifiedTimes):
         else:
             root = self._moment.sqrt()
             self._probability.copy_((1 - self.uniform_share) * root / root.sum() + self.uniform_share * uniform)
-        self._cumulative = self._probability.cumsum(0).numpy()
 
     def _uniform(self) -> Tensor:
         uniform = torch.full((self.T + 1,), 1 / self.T, dtype=torch.float64)

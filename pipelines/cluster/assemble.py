@@ -11,6 +11,7 @@ import torch
 from diffusion.models import EMA, UNet
 from diffusion.process import log_snr_bins, to_unit
 from diffusion.training.batches import Batches
+from diffusion.training.health import Health
 from diffusion.training.history import History
 from diffusion.training.minibatch import Minibatches
 from diffusion.training.objective import Objective
@@ -64,21 +65,20 @@ def make_record(job: Job, place: Place) -> Record:
 
 def make_trainer(job: Job, place: Place, objective: Objective) -> Trainer:
     """The training at step 0; the initial weights depend on the seed alone."""
-    params = job.params
+    params, train = job.params, job.params.train
     torch.manual_seed(key(params.seed, "init") % 2**63)
     net = UNet(**architecture(params.model, read_manifest(job.prepared))).to(place.device)
     state = TrainingState(
         net=net,
-        ema=EMA(net, params.train.ema_decay),
-        optimizer=AdamW(net, params.train.weight_decay),
+        ema=EMA(net, train.ema_decay),
+        optimizer=AdamW(net, train.weight_decay),
         history=History(place.device, objective.tally.kept),
+        health=Health(train.stop_after_bad_steps, place.device),
         times=objective.minibatches.times,
     )
-    shares = Shares(params.train.virtual_shards, place.workers)
-    reduce = reduction(params.train.reduction, net, objective, shares, place.rank)
-    train = params.train
-    rule = UpdateRule(learning_rate(train), train.clip_norm, train.stop_after_bad_steps)
-    return Trainer(state, reduce, rule, objective.tally)
+    shares = Shares(train.virtual_shards, place.workers)
+    reduce = reduction(train.reduction, net, objective, shares, place.rank)
+    return Trainer(state, reduce, UpdateRule(learning_rate(train), train.clip_norm), objective.tally)
 
 
 def learning_rate(train: TrainParams) -> LearningRate:

@@ -67,7 +67,7 @@ class Unusual:
     usual: float
     """Median of the curve's last points; NaN where there are none."""
     file: str
-    """Where the images are listed, each with its time and loss."""
+    """Where the images are listed, each with its time and loss; or why they are not."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Told:
-    """What the driver says of the workers."""
+    """What the driver says of the workers, or worker 0 of what it passes over."""
 
     line: str
 

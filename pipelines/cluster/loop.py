@@ -214,7 +214,7 @@ class Loop:
 
     def _check_finite(self) -> None:
         """Raises NotFinite where training has failed; on all workers at the same step."""
-        if (bad := self._trainer.health.failed_at()) is None:
+        if (bad := self._trainer.state.health.failed_at()) is None:
             return
         suspects = self._suspects(bad)
         if self._saver:

@@ -25,7 +25,7 @@ def explain(job: Job, step: int, suspects: Sequence[Suspect], last_good: int | N
     row = train.stop_after_bad_steps
     which = f"step {step}" if row == 1 else f"step {step} and the {row - 1} after it"
     return (
-        f"the loss or its gradient at {which} is not finite. No update was made, nothing was saved; {good}, "
+        f"the loss or its gradient at {which} is not finite. No update was made; {good}, "
         f"in {job.run}. {_images(suspects)} (all of them: {job.run.place(file_of(step))}). "
         f"Lower train.learning_rate (it is {train.learning_rate:g}), raise "
         f"train.warmup_steps ({train.warmup_steps}) or lower train.clip_norm ({train.clip_norm}): each begins a new run"

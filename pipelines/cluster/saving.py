@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.cluster.events import Event, NotSaved, Saved, Tell
+from pipelines.cluster.events import Event, NotSaved, Saved, Tell, Told
 from pipelines.cluster.job import Job
 from pipelines.errors import CheckpointError
 from pipelines.runs.checkpoint import prune, save_checkpoint
@@ -24,7 +24,7 @@ class Saver:
         self._job = job
         self._tell = tell
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._under_way: Future[Event] | None = None
+        self._under_way: Future[list[Event]] | None = None
         self._memory: dict[str, dict[str, Tensor]] = {}
 
     def start(self, step: int, groups: Groups, state: dict[str, Any]) -> None:
@@ -44,7 +44,7 @@ class Saver:
             CheckpointError: it could not be saved.
         """
         self.wait()
-        self._tell(self._save(step, groups, state, False, final=final))
+        self._tell_all(self._save(step, groups, state, False, final=final))
 
     def look(self) -> None:
         """Tell of a checkpoint that is done by now.
@@ -63,21 +63,32 @@ class Saver:
         """
         if under_way := self._under_way:
             self._under_way = None
-            self._tell(under_way.result())
+            self._tell_all(under_way.result())
 
     def close(self) -> None:
         """End the thread, after the checkpoint under way."""
         self._thread.shutdown()
 
-    def _save(self, step: int, groups: Groups, state: dict[str, Any], go_on: bool, final: bool = False) -> Event:
+    def _tell_all(self, events: list[Event]) -> None:
+        for event in events:
+            self._tell(event)
+
+    def _save(self, step: int, groups: Groups, state: dict[str, Any], go_on: bool, final: bool = False) -> list[Event]:
         try:
             save_checkpoint(self._job.run, step, groups, state, final=final)
-            prune(self._job.run, self._job.keep)
         except CheckpointError as error:
             if not go_on:
                 raise
-            return NotSaved(step, str(error))
-        return Saved(step)
+            return [NotSaved(step, str(error))]
+        return [Saved(step), *self._prune()]
+
+    def _prune(self) -> list[Event]:
+        """Remove old ones. What cannot be removed now costs room and nothing else, and the next save tries it again."""
+        try:
+            prune(self._job.run, self._job.keep)
+        except CheckpointError as error:
+            return [Told(f"warning: old checkpoints could not be removed: {error}")]
+        return []
 
 
 def _copied(groups: Groups, memory: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:

@@ -13,6 +13,7 @@ from diffusion.training.health import Suspect
 from diffusion.training.points import LossPoint
 from pipelines.cluster.events import Unusual
 from pipelines.cluster.job import Job
+from pipelines.errors import CheckpointError
 
 FOLDER = "unusual"
 LAST_POINTS = 20
@@ -41,7 +42,13 @@ def file_of(step: int) -> str:
 
 
 def write_unusual(job: Job, heard: Heard, usual: float, ids: Sequence[str], suspects: Sequence[Suspect]) -> Unusual:
-    """List the images of a step, the worst first, in the run's folder. The same step writes the same file again."""
+    """List the images of a step, the worst first, in the run's folder. The same step writes the same file again.
+
+    A list that cannot be written is no reason to stop, and must not hide the reason for which it was made.
+
+    Raises:
+        RunLocked: this process held the run and has lost it.
+    """
     kind: Literal["not finite", "spike"] = "not finite" if heard.bad else "spike"
     content = {
         "step": heard.step + 1,
@@ -53,8 +60,12 @@ def write_unusual(job: Job, heard: Heard, usual: float, ids: Sequence[str], susp
         ],
     }
     file = file_of(heard.step + 1)
-    job.run.note(file, (json.dumps(content, indent=1) + "\n").encode())
-    return Unusual(heard.step + 1, kind, heard.loss, usual, job.run.place(file))
+    try:
+        job.run.note(file, (json.dumps(content, indent=1) + "\n").encode())
+        where = job.run.place(file)
+    except CheckpointError as error:
+        where = f"not written: {error}"
+    return Unusual(heard.step + 1, kind, heard.loss, usual, where)
 
 
 def _number(value: float) -> float | str:

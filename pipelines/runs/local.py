@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -11,11 +12,15 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import CheckpointError
+from pipelines.errors import CheckpointError, StoreError
 from pipelines.runs.commit import commit, disk_errors, make_folder, remove, sweep
 from pipelines.runs.flock import hold
 from pipelines.runs.holder import Lock
 from pipelines.runs.manifest import MANIFEST, FileEntry, missing
+
+_ABSENT = (FileNotFoundError, NotADirectoryError)
+_DAMAGE = {"EIO", "EUCLEAN", "EBADMSG", "EISDIR"}
+"""What the system says of a file that is lost: its disk is unreadable or inconsistent, or it is no plain file."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +39,21 @@ class LocalStore:
 
     def names(self) -> list[str]:
         """All names in the folder."""
-        return [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        try:
+            return [path.name for path in self.folder.iterdir()]
+        except _ABSENT:
+            return []
+        except OSError as error:
+            raise _unanswered(self.folder, error) from error
 
     def read(self, name: str, file: str) -> bytes:
-        """The file's content. What the disk does not give back counts as damage."""
-        with _reading(file):
-            return (self.folder / name / file).read_bytes()
+        """The file's content."""
+        with _reading(self.folder / name / file) as path:
+            return path.read_bytes()
 
     def measure(self, name: str, file: str) -> FileEntry:
         """The file's size and digest."""
-        with _reading(file), (self.folder / name / file).open("rb") as content:
+        with _reading(self.folder / name / file) as path, path.open("rb") as content:
             return FileEntry(os.fstat(content.fileno()).st_size, file_digest(content, "sha256").hexdigest())
 
     def begin(self, name: str) -> None:
@@ -69,7 +79,8 @@ class LocalStore:
 
     def sweep(self) -> None:
         """Remove folders under temporary names."""
-        sweep(self.folder)
+        with disk_errors(self.folder):
+            sweep(self.folder)
 
     def free(self) -> int | None:
         """Free bytes of the disk."""
@@ -78,10 +89,13 @@ class LocalStore:
 
     def saved_at(self, name: str) -> int:
         """The time of the manifest."""
+        path = self.folder / name / MANIFEST
         try:
-            return (self.folder / name / MANIFEST).stat().st_mtime_ns
-        except OSError:
+            return path.stat().st_mtime_ns
+        except _ABSENT:
             return 0
+        except OSError as error:
+            raise _unanswered(path, error) from error
 
     def lock(self, lock: Lock, wait_s: float) -> AbstractContextManager[None]:
         """See `flock.py`."""
@@ -89,11 +103,21 @@ class LocalStore:
 
 
 @contextmanager
-def _reading(file: str) -> Iterator[None]:
-    """File system errors as CheckpointError."""
+def _reading(path: Path) -> Iterator[Path]:
+    """Errors while a checkpoint's file is read, as what they say of it: that it is damaged, or nothing."""
     try:
-        yield
-    except (FileNotFoundError, NotADirectoryError):
-        raise missing(file) from None
+        yield path
+    except _ABSENT:
+        raise missing(path.name) from None
     except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {error.strerror}") from error
+        if errno.errorcode.get(error.errno or 0) in _DAMAGE:
+            raise CheckpointError(f"{path.name} cannot be read: {error.strerror}") from error
+        raise _unanswered(path, error) from error
+
+
+def _unanswered(path: Path, error: OSError) -> StoreError:
+    """The error where the system does not say what is in `path`: no permission, too many open files, a server away."""
+    return StoreError(
+        f"{path} could not be read: {error.strerror}. Committed checkpoints are as they were; mend that, then run the "
+        "stage again to go on from the newest"
+    )

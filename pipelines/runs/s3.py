@@ -80,6 +80,7 @@ class S3Store:
 
     def note(self, name: str, content: bytes) -> None:
         """A plain object."""
+        refuse_if_lost(self.uri)
         with s3_errors(f"{self.place(name)} could not be written"):
             client().put_object(Bucket=self._bucket, Key=self._key(name), Body=content)
 
@@ -178,9 +179,13 @@ class S3Store:
                 self._refuse_others(name, content)
 
     def _refuse_others(self, name: str, ours: bytes) -> None:
-        with suppress(CheckpointError):
+        try:
             if self.read(name, MANIFEST) == ours:
                 return
+        except StoreError:
+            raise
+        except CheckpointError:  # it is gone again
+            pass
         raise StoreError(
             f"{self.place(name)} could not be committed: another process was writing it. Stop that one, then run the "
             "stage again to go on from the newest checkpoint"

@@ -39,7 +39,7 @@ class Store(Protocol):
         """The content of a file.
 
         Raises:
-            CheckpointError: it is missing or cannot be read; the message leaves the checkpoint to the caller.
+            CheckpointError: it is missing or damaged; the message leaves the checkpoint to the caller.
         """
         ...
 
@@ -71,6 +71,7 @@ class Store(Protocol):
 
         Raises:
             CheckpointError: it could not be written.
+            RunLocked: as for `commit`.
         """
         ...
 

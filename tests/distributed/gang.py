@@ -29,6 +29,7 @@ from diffusion.models.digest import content_digest
 from diffusion.process import DiscretizedGaussian, NoiseSchedule, log_snr_bins, to_unit
 from diffusion.training import overlap
 from diffusion.training.batches import Batches
+from diffusion.training.health import Health
 from diffusion.training.history import History
 from diffusion.training.minibatch import Minibatch, Minibatches
 from diffusion.training.objective import DiffusionLoss, Losses, Objective
@@ -104,7 +105,8 @@ def make_objective(*, dropout: bool) -> Objective:
 def make_trainer(mode: str, rank: int, workers: int, *, dropout: float, clip_norm: float | None = 0.5) -> Trainer:
     net, objective = make_net(dropout), make_objective(dropout=dropout > 0)
     tally, times = objective.tally, objective.minibatches.times
-    state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), History(tallied=tally.kept), times)
+    history = History(tallied=tally.kept)
+    state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), history, Health(), times)
     rule = UpdateRule(LearningRate(1e-2), clip_norm)
     return Trainer(state, reduction(mode, net, objective, Shares(V, workers), rank), rule, tally)
 
@@ -246,7 +248,7 @@ def bad(rank: int, workers: int, folder: Path) -> dict[str, Any]:
         if rank == workers - 1:
             inner._objective = replace(objective, loss=nowhere)  # type: ignore[attr-defined]
         trainer.step()
-        found.append(trainer.health.failed_at())
+        found.append(trainer.state.health.failed_at())
     return {"found": found}
 
 

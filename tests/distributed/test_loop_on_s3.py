@@ -48,13 +48,13 @@ Loop(job, Place(0, 1, torch.device("cpu")), tell).run()
 
 
 def test_killed_while_it_saves_and_resumed_it_ends_in_the_bits_of_a_local_run(lab: Any, s3: str) -> None:
-    """A save puts 4 files of tensors; the process dies at the 2nd of the first save, then at the 3rd of its second."""
+    """A save puts 5 files of tensors; the process dies at the 2nd of the first save, then at the 3rd of its second."""
     local, run = lab.job("local"), S3Store(f"{s3}/run")
     lab.run(local)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     command = [sys.executable, "-c", LOOP, local.params.model_dump_json(by_alias=True), str(lab.prepared), run.uri]
     starts, reached = [], []
-    for kill_at in (2, 7, 0):
+    for kill_at in (2, 8, 0):
         newest, skipped = newest_checkpoint(run)
         assert skipped == []
         reached.append(newest.step if newest else 0)

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.cluster.events import Advanced, Event, NotSaved, Saved
+from pipelines.cluster.events import Advanced, Event, NotSaved, Saved, Told
 from pipelines.cluster.saving import Saver
-from pipelines.errors import CheckpointError
+from pipelines.errors import CheckpointError, RunLocked
 from pipelines.runs.checkpoint import newest_checkpoint
+from pipelines.runs.local import LocalStore
 
 
 @contextmanager
@@ -96,3 +97,22 @@ def test_or_training_goes_on_and_says_so(lab: Any) -> None:
     calm = lab.job("calm")
     lab.run(calm)
     assert lab.digest(job) == lab.digest(calm)
+
+
+def test_old_checkpoints_that_cannot_be_removed_are_told_and_what_is_saved_counts(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two are kept: after 9 steps, and at the end, older ones are due. A run that was lost is another matter."""
+    job, error = lab.job(), CheckpointError("the disk refuses")
+
+    def refuse(run: LocalStore, name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(LocalStore, "remove", refuse)
+    events = lab.run(job)
+    assert [event.step for event in events if isinstance(event, Saved)] == [3, 6, 9, 10]
+    told = [event.line for event in events if isinstance(event, Told)]
+    assert told == ["warning: old checkpoints could not be removed: the disk refuses"] * 2
+    error = RunLocked("another process has it")
+    with pytest.raises(RunLocked):
+        lab.run(lab.job(steps=11))

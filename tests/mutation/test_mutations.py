@@ -82,7 +82,7 @@ MUTATIONS = [
     ("process/first_time.py", "s.beta_tilde[2:], large[-1:]", "s.beta_tilde[1:-1], large[-1:]"),
     ("process/first_time.py", "cumsum(dim=1).flip(1)", "cumsum(dim=1)"),
     ("process/first_time.py", "torch.lerp(log_small, log_large,", "torch.lerp(log_large, log_small,"),
-    ("training/times.py", "1 / (self.T * self.probability[t])", "1 / self.probability[t]"),
+    ("training/times.py", "1 / (self.T * self._in_force(step)[t])", "1 / self._in_force(step)[t]"),
     ("training/times.py", "root = self._moment.sqrt()", "root = self._moment"),
     ("training/times.py", "1 + np.minimum((u * self.T)", "0 + np.minimum((u * self.T)"),
     ("training/tally.py", "term * self.s.T if weight is None", "term if weight is None"),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from diffusion.models import EMA, UNet
 from diffusion.process import DiscretizedGaussian, NoiseSchedule, log_snr_bins
 from diffusion.training.batches import Batches
+from diffusion.training.health import Health
 from diffusion.training.history import History
 from diffusion.training.minibatch import Minibatches
 from diffusion.training.objective import DiffusionLoss, Objective
@@ -94,8 +95,8 @@ def new_trainer(objective: Objective) -> Callable[..., Trainer]:
     ) -> Trainer:
         net = small_net().to(memory_format=memory_format)
         history, times = History(tallied=objective.tally.kept), objective.minibatches.times
-        state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), history, times)
-        rule = UpdateRule(LearningRate(1e-2, warmup_steps=3), clip_norm=0.5, patience=patience)
+        state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), history, Health(patience), times)
+        rule = UpdateRule(LearningRate(1e-2, warmup_steps=3), clip_norm=0.5)
         return Trainer(state, reduction(mode, net, objective, Shares(V)), rule, objective.tally)
 
     return make

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffusion.models import EMA, UNet
 from diffusion.process import NoiseSchedule
+from diffusion.training.health import Health
 from diffusion.training.history import History
 from diffusion.training.objective import Objective
 from diffusion.training.optimizer import AdamW
@@ -100,7 +101,7 @@ def test_training_does_not_go_on_from_the_average(new_trainer: NewTrainer, tmp_p
 def test_another_networks_state_is_refused(new_trainer: NewTrainer) -> None:
     groups = new_trainer().state.groups()
     wider = UNet(8, 1, 16, (1, 2), blocks=1)
-    state = TrainingState(wider, EMA(wider, 0.9), AdamW(wider, 0.0), History(), UniformTimes(20, 0))
+    state = TrainingState(wider, EMA(wider, 0.9), AdamW(wider, 0.0), History(), Health(), UniformTimes(20, 0))
     with pytest.raises(ValueError, match=r"the weights: tensor .* wanted torch\.float32 .*another network"):
         state.load(groups, 1)
     groups["weights"].pop("head.weight")

@@ -3,17 +3,21 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from diffusion.models import UNet
+from diffusion.process import NoiseSchedule
 from diffusion.training.gradient import FlatGradient
 from diffusion.training.health import Health, diagnose
 from diffusion.training.minibatch import Minibatch
 from diffusion.training.objective import Losses, Objective
 from diffusion.training.reduction import reduction
 from diffusion.training.step import Trainer
+from diffusion.training.times import ImportanceTimes
 from diffusion.training.tree import Shares
+from tests.diffusion.training.conftest import tally
 
 NewTrainer = Callable[..., Trainer]
 
@@ -60,7 +64,7 @@ def test_training_lowers_the_loss(new_trainer: NewTrainer) -> None:
             trainer.close_points(16)
     first, _, last = trainer.state.history.losses
     assert last.loss < 0.8 * first.loss
-    assert trainer.health.failed_at() is None
+    assert trainer.state.health.failed_at() is None
 
 
 def test_the_first_step_is_number_0_for_rate_and_average(new_trainer: NewTrainer) -> None:
@@ -105,7 +109,7 @@ def test_a_step_that_is_not_finite_blocks_all_updates(
         healthy.step()
     for _ in range(4):
         trainer.step()
-    assert trainer.health.failed_at() == 3
+    assert trainer.state.health.failed_at() == 3
     wanted = healthy.state.groups()
     for group in ("weights", "optimizer"):
         for name, tensor in trainer.state.groups()[group].items():
@@ -117,6 +121,28 @@ def test_a_step_that_is_not_finite_blocks_all_updates(
     assert len(suspects) == 16
     assert (suspects[0].index, suspects[0].t) == (index, t)
     assert all(s.loss < float("inf") for s in suspects[1:])
+
+
+def test_a_step_that_changes_the_distribution_of_times_is_diagnosed_at_its_own_times(
+    new_trainer: NewTrainer, objective: Objective
+) -> None:
+    """Steps 0 to 8 teach it, which takes effect after step 9; that one is bad and teaches it nothing."""
+    times = ImportanceTimes(20, 7, 4)
+    times.observe(-1, torch.linspace(0.0, 100.0, 21), torch.full((21,), 10.0))
+    objective = replace(objective, minibatches=replace(objective.minibatches, times=times))
+    bad = replace(
+        objective,
+        loss=BadAt(objective, step=9, shard=2, value=torch.nan),
+        tally=tally(NoiseSchedule.cosine(20), per_time=True),
+    )
+    trainer, wanted = new_trainer(objective=bad), objective.minibatches.of(9, range(4)).t.tolist()
+    before = times.probability.copy()
+    for _ in range(10):
+        trainer.step()
+    assert trainer.state.health.failed_at() == 9
+    assert not np.array_equal(times.probability, before)
+    assert sorted(suspect.t for suspect in diagnose(trainer.state.net, bad, 9)) == sorted(wanted)
+    assert all(tensor.isfinite().all() for tensor in times.tensors().values())
 
 
 def test_a_gradient_that_overflows_is_not_finite_either() -> None:
@@ -156,7 +182,7 @@ def test_a_bad_step_is_left_out_and_leaves_no_trace(new_trainer: NewTrainer, obj
         for name, tensor in trainer.state.groups()[group].items():
             assert torch.equal(tensor, healthy.state.groups()[group][name]), name
     trainer.step()
-    assert trainer.health.failed_at() is None
+    assert trainer.state.health.failed_at() is None
     points = trainer.close_points(16)
     assert points is not None
     assert all(point.step == 3 for point in points)

@@ -94,12 +94,26 @@ def test_the_weights_leave_no_bias() -> None:
     """sum_t p_t / (T p_t) l_t is the mean over uniform times, whatever p_t."""
     times = fed(torch.linspace(0.1, 4.0, T + 1).double(), 200)
     every = np.arange(1, T + 1)
-    weights = times.weights(every)
+    weights = times.weights(200, every)
     assert weights is not None
     losses = np.sin(every) + 2
     assert (times.probability[1:] * weights * losses).sum() == pytest.approx(losses.mean(), rel=1e-12)
-    assert UniformTimes(T, 0).weights(every) is None
-    assert StratifiedTimes(T, 0, V).weights(every) is None
+    assert UniformTimes(T, 0).weights(0, every) is None
+    assert StratifiedTimes(T, 0, V).weights(0, every) is None
+
+
+def test_the_times_of_a_past_step_are_those_that_were_drawn_then() -> None:
+    """A failed step is looked at when it has changed the distribution already, and when it is the first of many."""
+    losses, every = torch.linspace(0.1, 4.0, T + 1).double(), np.arange(1, T + 1)
+    times = fed(losses, 199)
+    drawn, weights = batch(times, 199), times.weights(199, every)
+    ones, zeros = torch.ones(T + 1), torch.zeros(T + 1)
+    times.observe(199, ones, ones)
+    assert not np.array_equal(times.weights(200, every), weights)
+    for step in range(200, 230):  # left out
+        times.observe(step, zeros, zeros)
+        assert np.array_equal(batch(times, 199), drawn)
+        assert np.array_equal(times.weights(199, every), weights)
 
 
 def test_what_was_learned_goes_through_tensors() -> None:
@@ -112,5 +126,6 @@ def test_what_was_learned_goes_through_tensors() -> None:
         for times in (kept, other):
             times.observe(step, torch.ones(T + 1), torch.ones(T + 1))
     assert np.array_equal(kept.probability, other.probability)
+    assert np.array_equal(batch(kept, 209), batch(other, 209))
     with pytest.raises(ValueError, match="the distribution of times lacks tensor"):
         other.load({"moment": torch.zeros(T + 1)})

@@ -14,6 +14,7 @@ import pytest
 
 import pipelines
 from pipelines.errors import RunLocked
+from pipelines.runs import lease
 from pipelines.runs.checkpoint import newest_checkpoint, save_checkpoint
 from pipelines.runs.lock import RUN, WRITER, run_lock, writer_lock
 from pipelines.runs.s3 import S3Store
@@ -204,6 +205,16 @@ def test_the_writers_lock_waits_for_the_one_before(run, capsys):
         with run.lock(WRITER, 60, ttl_s=TTL_S):
             assert 1 + TTL_S <= time.monotonic() - began < 2 + TTL_S + 15
         stop.wait()
+
+
+def test_a_holder_whose_lease_ran_out_leaves_no_note_either(run, raw, monkeypatch):
+    with run.lock(RUN, 0):
+        run.note("unusual/step-00000001.json", b"before")
+        later = lease._now() + 60
+        monkeypatch.setattr(lease, "_now", lambda: later)
+        with pytest.raises(RunLocked, match="could not be renewed for"):
+            run.note("unusual/step-00000001.json", b"after")
+    assert raw.read("unusual/step-00000001.json") == b"before"
 
 
 @pytest.mark.slow

@@ -187,6 +187,14 @@ def test_two_that_write_one_checkpoint_do_not_both_commit(run, save, raw):
     assert (checkpoint.step, [skip.name for skip in skipped]) == (1, ["step-00000002"])
 
 
+def test_a_server_that_goes_away_while_it_commits_is_not_taken_for_another_process(run, s3_server, monkeypatch):
+    judge = lambda method, path: {"PUT": 412, "GET": 500}.get(method) if "manifest" in path else None  # noqa: E731
+    with proxy(s3_server.port, judge) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        with pytest.raises(StoreError, match=r"manifest\.json could not be read: .* answered 500"):
+            run.commit("step-00000002", iter([("weights.safetensors", b"mine")]), {"step": 2, "final": False})
+
+
 def test_a_store_is_sent_to_workers_without_secrets(run, save):
     save(1)
     sent = bytes(ForkingPickler.dumps(run))
