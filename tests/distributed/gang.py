@@ -256,7 +256,7 @@ TASKS: dict[str, Callable[[int, int, Path], dict[str, Any]]] = {
     task.__name__: task for task in (tree, strict, turned, meanwhile, failing, unused, fast, bad)
 }
 
-TIMEOUT = {"failing": timedelta(seconds=3)}
+TIMEOUT = {"failing": timedelta(seconds=10)}
 """Of a message, where workers wait for one that never comes."""
 
 

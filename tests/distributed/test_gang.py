@@ -48,11 +48,11 @@ def test_workers_exchange_during_the_backward_pass(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_fails_in_its_backward_pass_ends_all(tmp_path: Path) -> None:
-    """It says why itself and lives on; the others learn it by the time-out of 3 s, two of them from a third."""
+    """It says why itself and lives on; the others learn it by the time-out of 10 s, two of them from a third."""
     found = gang("failing", [4], tmp_path)[4]
     assert found[1]["error"] == "worker 1 failed"
     assert all("imed out" in found[rank]["error"] for rank in (0, 2, 3))
-    assert max(each["seconds"] for each in found) < 30
+    assert max(each["seconds"] for each in found) < 60
 
 
 def test_a_parameter_without_a_gradient_is_refused_by_all(tmp_path: Path) -> None:
