@@ -104,9 +104,8 @@ def make_objective(*, dropout: bool) -> Objective:
 
 def make_trainer(mode: str, rank: int, workers: int, *, dropout: float, clip_norm: float | None = 0.5) -> Trainer:
     net, objective = make_net(dropout), make_objective(dropout=dropout > 0)
-    tally, times = objective.tally, objective.minibatches.times
-    history = History(tallied=tally.kept)
-    state = TrainingState(net, EMA(net, 0.9), AdamW(net, weight_decay=0.01), history, Health(), times)
+    tally, times, adamw = objective.tally, objective.minibatches.times, AdamW(net, weight_decay=0.01)
+    state = TrainingState(net, EMA(net, 0.9), adamw, History(tallied=tally.kept), Health(), times)
     rule = UpdateRule(LearningRate(1e-2), clip_norm)
     return Trainer(state, reduction(mode, net, objective, Shares(V, workers), rank), rule, tally)
 
