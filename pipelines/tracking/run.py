@@ -46,7 +46,8 @@ class Tracker:
     def end(self, status: str) -> str | None:
         """The run is over; what the disk refused to the last, if anything, for a person."""
         refused: list[OSError] = []
-        for write in (*self._waiting, partial(self._spool.end, status)):
+        last: Callable[[], None] = partial(self._spool.end, status)
+        for write in (*self._waiting, last):
             try:
                 write()
             except OSError as error:

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipelines.errors import TrackingError
 from pipelines.tracking import run
 from pipelines.tracking.run import Tracker, stage_run
 from pipelines.tracking.run import identity as run_identity
-from pipelines.tracking.sender import send_leftovers
+from pipelines.tracking.sender import send, send_leftovers
 from pipelines.tracking.spool import Spool, spool_folder
 from pipelines.tracking.store import connect
 
@@ -113,6 +114,19 @@ def test_a_damaged_line_is_left_out_and_told(workplace, spool, capsys):
         for step in (1, 2, 3):
             tracker.metrics(step, {"loss": 1 / step})
     assert tracked(workplace) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+
+
+def test_a_full_database_costs_a_line(workplace, spool, capsys):
+    spool.begin()
+    send(spool, workplace.settings)
+    for step in range(1000):
+        spool.metric("loss", step, 1.0)
+    size = (workplace.folder / ".state/mlflow/mlflow.db").stat().st_size
+    with no_room_beyond(size), pytest.raises(TrackingError, match="store could not be used: disk I/O error"):
+        send(spool, workplace.settings)
+    assert capsys.readouterr().err == ""
+    send(spool, workplace.settings)
+    assert len(tracked(workplace)) == 1000
 
 
 def test_a_line_that_is_being_written_is_left_for_later(spool):
