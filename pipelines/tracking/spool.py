@@ -1,7 +1,8 @@
 """What is to be sent to MLflow, on this machine's disk until it is: one append-only file per run.
 
 A line is an event in JSON. A stage appends and goes on; a thread sends (`sender.py`). Whatever a stage could not send
-is found by the next one. Each number is kept once per name and step, also when a resumed run tells it again.
+is found by the next one. Each number is kept once per name and step, also when a resumed run tells it again. Where the
+disk refuses an event its method raises OSError, and the file is as it was.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -23,7 +25,7 @@ from pipelines.runs.digest import digest
 
 Event = dict[str, Any]
 """`{"run": identity}`, `{"metric": name, "step": .., "value": .., "time": ms}`, `{"tags": ..}`, `{"artifact": file}`,
-`{"end": status}`."""
+`{"end": status}`; empty for a line that is damaged."""
 
 
 def spool_folder() -> Path:
@@ -55,9 +57,10 @@ class RunIdentity:
 class Spool:
     """The events of one run. Held by one process at a time."""
 
-    def __init__(self, path: Path, lock: IO[str]) -> None:
+    def __init__(self, path: Path, lock: IO[str], of: RunIdentity | None = None) -> None:
         self.path = path
         self._lock = lock
+        self._to_begin = of
         self._drop_torn_line()
         self._known = {(e["metric"], e["step"]) for e in self.events() if "metric" in e}
         self.there: dict[str, set[int]] = {}
@@ -69,41 +72,45 @@ class Spool:
         path = spool_folder() / f"{identity.name}.jsonl"
         lock = _hold(path, wait=True)
         assert lock is not None
-        spool = cls(path, lock)
-        spool._append({"run": identity.__dict__})  # again in a resumed run, which is not at its end then
-        return spool
+        return cls(path, lock, identity)
 
     @classmethod
     def leftovers(cls) -> Iterator[Spool]:
-        """Spools that no living process holds."""
+        """Spools that no living process holds and that say whose they are."""
         for path in sorted(spool_folder().glob("*.jsonl")):
             if lock := _hold(path, wait=False):
                 spool = cls(path, lock)
                 try:
-                    if next(spool.events(), None) is not None:
+                    if any("run" in event for event in spool.events()):
                         yield spool
                 finally:
                     spool.close()
 
     @property
     def identity(self) -> RunIdentity:
-        """From its first line."""
-        return RunIdentity(**next(self.events())["run"])
+        """As its first line says."""
+        return next(RunIdentity(**event["run"]) for event in self.events() if "run" in event)
 
     @property
     def files(self) -> Path:
         """Copies of the artifacts, since a stage's folder may be gone when they are sent."""
         return self.path.with_suffix(".files")
 
+    def begin(self) -> None:
+        """Say which run this is, before all else; again where a process resumes it: it is not at its end then."""
+        if self._to_begin:
+            self._write({"run": self._to_begin.__dict__})
+            self._to_begin = None
+
     def metric(self, name: str, step: int, value: float) -> None:
         """A number, once per name and step. One that is not finite becomes a tag: MLflow would store 1.8e308."""
         if (name, step) in self._known:
             return
-        self._known.add((name, step))
         if math.isfinite(value):
             self._append({"metric": name, "step": step, "value": value, "time": time.time_ns() // 1_000_000})
         else:
             self.tags({f"not_finite.{name}": f"{value} at step {step}"})
+        self._known.add((name, step))
 
     def tags(self, tags: dict[str, str]) -> None:
         """Facts about the run."""
@@ -112,7 +119,12 @@ class Spool:
     def artifact(self, path: Path) -> None:
         """A file, copied now."""
         self.files.mkdir(exist_ok=True)
-        shutil.copy2(path, self.files / path.name)
+        copying = self.files / f".{path.name}.copying"
+        try:
+            shutil.copy2(path, copying)
+            copying.replace(self.files / path.name)
+        finally:
+            copying.unlink(missing_ok=True)
         self._append({"artifact": path.name})
 
     def end(self, status: str) -> None:
@@ -122,10 +134,10 @@ class Spool:
     def events(self, start: int = 0) -> Iterator[Event]:
         """The events from a position in lines."""
         if self.path.exists():
-            with self.path.open(encoding="utf-8") as file:
+            with self.path.open("rb") as file:
                 for number, line in enumerate(file):
-                    if number >= start:
-                        yield json.loads(line)
+                    if number >= start and line.endswith(b"\n"):  # else another thread is writing it
+                        yield _event(line)
 
     @property
     def ended(self) -> bool:
@@ -149,7 +161,9 @@ class Spool:
         fresh.replace(mark)
 
     def remove(self) -> None:
-        """Everything is sent and the run is over."""
+        """Everything is sent and the run is over. Says so if some of it was damaged."""
+        if damaged := sum(not event for event in self.events()):
+            print(f"warning: damaged, so not in MLflow: {damaged} lines of {self.path.name}", file=sys.stderr)
         shutil.rmtree(self.files, ignore_errors=True)
         self.path.unlink(missing_ok=True)
         self.path.with_suffix(".sent").unlink(missing_ok=True)
@@ -159,13 +173,33 @@ class Spool:
         self._lock.close()
 
     def _append(self, event: Event) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event, allow_nan=False) + "\n")
+        self.begin()
+        self._write(event)
+
+    def _write(self, event: Event) -> None:
+        """A whole line or none: the next one would be glued to half a line."""
+        line = (json.dumps(event, allow_nan=False) + "\n").encode()
+        with self.path.open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                while line:
+                    line = line[file.write(line) :]
+            except OSError:
+                file.truncate(before)
+                raise
 
     def _drop_torn_line(self) -> None:
         """A process that was killed while writing leaves half a line at the end."""
         if self.path.exists() and not (content := self.path.read_bytes()).endswith(b"\n"):
             os.truncate(self.path, content.rfind(b"\n") + 1)
+
+
+def _event(line: bytes) -> Event:
+    try:
+        event: Event = json.loads(line)
+    except ValueError:
+        return {}
+    return event
 
 
 def _hold(path: Path, *, wait: bool) -> IO[str] | None:

@@ -66,6 +66,7 @@ def quiet_mlflow(settings: Settings) -> Any:
         import mlflow
     for name in ("mlflow", "alembic", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # prints what it raises, with two tracebacks
     return mlflow
 
 
@@ -84,8 +85,9 @@ def tracking_errors(settings: Settings) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first, without credentials; its kind where it says nothing."""
-    lines = redact(str(error)).splitlines()
+    """What an error says first, without credentials; its kind where it says nothing. A database speaks for itself."""
+    of_database = getattr(error.__cause__ or error, "orig", None)
+    lines = redact(str(of_database or error)).splitlines()
     return lines[0] if lines else type(error).__name__
 
 

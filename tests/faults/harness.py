@@ -71,6 +71,10 @@ class Attempt:
         """Until a checkpoint at or beyond a step is committed."""
         self._until(lambda: self.lab.saved_step() >= step, f"a checkpoint of step {step}")
 
+    def wait_for_workers(self) -> None:
+        """Until its workers' processes are there; they have not begun then."""
+        self._until(lambda: len(self.workers()) == int(SETTINGS["PIPELINES__RAY__WORKERS"]), "workers")
+
     def wait_for_text(self, text: str) -> None:
         """Until it has printed something."""
         self._until(lambda: text in self.text, text)
@@ -153,17 +157,27 @@ class FaultLab:
         self.attempts.append(Attempt(self, process))
         return self.attempts[-1]
 
-    def disturb(self, fault: Callable[[Attempt], Any], at: int | None = 40, **environment: str) -> Attempt:
-        """Run the stage, put a fault in after a checkpoint, and wait for the end of this attempt."""
+    def disturb(
+        self, fault: Callable[[Attempt], Any], at: int | None = 40, *, clear: bool = True, **environment: str
+    ) -> Attempt:
+        """Run the stage, put a fault in after a checkpoint, and wait for the end of this attempt.
+
+        Args:
+            fault: what is done.
+            at: the checkpoint's step; None: the fault waits itself.
+            clear: whether to end what outlived the stage; else its orphans meet the next attempt.
+            environment: settings of this attempt.
+        """
         began = time.monotonic()
         attempt = self.start(**environment)
         try:
             if at is not None:
                 attempt.wait_for_step(at)
             fault(attempt)
-            attempt.end()
+            attempt.process.wait(PATIENCE_S)
         finally:
-            self.clear(attempt)
+            if clear:
+                self.clear(attempt)
         self.seconds += time.monotonic() - began
         return attempt
 

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 
+import psutil
 import pytest
 
 from tests.faults.conftest import Table
@@ -59,6 +61,34 @@ def test_what_takes_the_stage_along(lab: FaultLab, table: Table, fault: str) -> 
     assert "Traceback" not in attempt.text, attempt.text
     status = attempt.process.returncode
     table.same_bits(row, lab, lab.finish(), f"exit status {status}; resumed")
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_same_command_meets_orphans(lab: FaultLab, table: Table, frozen: bool) -> None:
+    """Workers train and save for seconds after their stage was killed; a frozen one goes on when others are there."""
+    what = "kill -9 of the stage, started again at once"
+    row = table.expect(what + ", with worker 0 frozen until then" * frozen, "one of both saves at a time")
+    orphans: list[psutil.Process] = []
+
+    def kill(attempt: Attempt) -> None:
+        orphans.extend(attempt.workers())
+        if frozen:
+            orphans[0].send_signal(signal.SIGSTOP)
+        attempt.process.kill()
+
+    def meet(attempt: Attempt) -> None:
+        if frozen:
+            attempt.wait_for_workers()
+            time.sleep(5.0)
+            assert "resumed" not in attempt.text  # worker 0 waits for the orphan, which may be saving
+            orphans[0].send_signal(signal.SIGCONT)
+
+    lab.disturb(kill, clear=False)
+    assert orphans[0].status() == psutil.STATUS_STOPPED if frozen else orphans[0].status() != psutil.STATUS_ZOMBIE
+    second = lab.disturb(meet, at=None)
+    assert second.process.returncode == 0, second.text
+    assert "resumed from the checkpoint" in second.text
+    table.same_bits(row, lab, lab.outcome(), "waited for the orphan" if frozen else "resumed")
 
 
 @pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])

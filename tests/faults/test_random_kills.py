@@ -1,4 +1,5 @@
-"""A hundred kills at random over one run, seeded; whatever dies, the same command goes on, to the same bits.
+"""A hundred kills at random over one run, seeded, some of them while the stage or its workers start; whatever dies, the
+same command goes on, to the same bits.
 
 The table at the end has one line; the log of every kill is in the file that FAULTS_LOG names, if it names one.
 """
@@ -9,6 +10,7 @@ import os
 import random
 import re
 import signal
+import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -26,6 +28,10 @@ SEED = 20
 STEPS_PER_KILL = 60
 VICTIMS = {"RayTrainWorker 0": 6, "RayTrainWorker 1": 6, "TrainController 0": 1, "the stage": 1, "everything": 1}
 """How often each is chosen."""
+EARLY = 0.3
+"""How often the moment is one of the start of the stage or of new workers, before their first step."""
+START_S = 8.0
+"""About how long that takes."""
 
 
 class Chaos:
@@ -43,22 +49,31 @@ class Chaos:
         while self.killed.total() < kills:
             attempt = self.lab.start(PIPELINES__CHECKPOINT__EVERY_STEPS="10")
             seen = 0
-            while self.killed.total() < kills and self._trains_again(attempt, seen):
-                time.sleep(self.rng.uniform(0.0, 2.0))
-                seen = beginnings(attempt)
-                self._strike(attempt)
+            while self.killed.total() < kills and self._moment_comes(attempt, seen):
+                begun = beginnings(attempt)
+                self._strike(attempt, "" if begun > seen else ", starting")
+                seen = begun
             assert attempt.process.poll() != 0, f"the run ended after {self.killed.total()} kills"
             self.lab.clear(attempt)
 
-    def _trains_again(self, attempt: Attempt, seen: int) -> bool:
-        """Wait until workers begin once more; False if the stage ends instead."""
-        while attempt.process.poll() is None:
+    def _moment_comes(self, attempt: Attempt, seen: int) -> bool:
+        """Wait for a moment of the start, or for one soon after workers began once more; False if the stage ends."""
+        if self.rng.random() < EARLY:
+            return self._lives_for(attempt, self.rng.uniform(0.0, START_S))
+        while self._lives_for(attempt, 0.02):
             if beginnings(attempt) > seen:
-                return True
-            time.sleep(0.02)
+                return self._lives_for(attempt, self.rng.uniform(0.0, 2.0))
         return False
 
-    def _strike(self, attempt: Attempt) -> None:
+    def _lives_for(self, attempt: Attempt, seconds: float) -> bool:
+        """Wait; False if the stage ends meanwhile."""
+        try:
+            attempt.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
+    def _strike(self, attempt: Attempt, when: str) -> None:
         victim = self.rng.choices(list(VICTIMS), list(VICTIMS.values()))[0]
         try:
             if victim == "the stage":
@@ -72,7 +87,9 @@ class Chaos:
             return  # it has just ended by itself
         self.killed[victim] += 1
         at = time.monotonic() - self.began
-        self.log.append(f"{at:7.1f} s  kill {self.killed.total():3d}: {victim}, step {self.lab.saved_step()} saved")
+        self.log.append(
+            f"{at:7.1f} s  kill {self.killed.total():3d}: {victim}{when}, step {self.lab.saved_step()} saved"
+        )
 
 
 def beginnings(attempt: Attempt) -> int:

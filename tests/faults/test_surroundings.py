@@ -80,19 +80,28 @@ def test_a_step_that_kills_its_workers_each_time(lab: FaultLab, table: Table) ->
     table.same_bits(row, lab, lab.finish(), "given up after 3 times; with the cause gone, resumed")
 
 
-def test_a_torn_snapshot_of_ray(lab: FaultLab, table: Table) -> None:
-    """Ray Train's own memory of the run is emptied while it runs; what is resumed does not come from there."""
-    row = table.expect("Ray Train's snapshot emptied, worker killed", "goes on from the checkpoint")
+def test_what_ray_keeps_of_the_run_is_damaged(lab: FaultLab, table: Table) -> None:
+    """Ray Train's own memory of the run. No checkpoint is reported to it, so the snapshot is one that we add."""
+    from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 
-    def tear(attempt: Attempt) -> None:
-        for file in (lab.project.folder / ".state" / "ray").rglob("*"):
-            if file.is_file():
-                file.write_bytes(b"")
+    row = table.expect(
+        "all that Ray Train stores of the run filled with garbage, a torn snapshot added, worker killed",
+        "goes on from the checkpoint",
+    )
+    damaged: list[str] = []
+
+    def damage(attempt: Attempt) -> None:
+        (kept,) = (lab.project.folder / ".state" / "ray").iterdir()
+        for file in [file for file in kept.rglob("*") if file.is_file()]:
+            file.write_bytes(b"\xff garbage")
+            damaged.append(file.name)
+        (kept / CHECKPOINT_MANAGER_SNAPSHOT_FILENAME).write_text('{"ray_version": "')
         attempt.signal("RayTrainWorker", which=1)
 
-    attempt = lab.disturb(tear)
+    attempt = lab.disturb(damage)
+    assert damaged
     assert attempt.process.returncode == 0, attempt.text
-    table.same_bits(row, lab, lab.outcome(), "went on by itself")
+    table.same_bits(row, lab, lab.outcome(), f"went on by itself; damaged: {', '.join(damaged)}")
 
 
 def test_the_number_of_workers_changes_twice(lab: FaultLab, table: Table) -> None:
