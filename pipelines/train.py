@@ -76,6 +76,7 @@ def make_job(params: Params, settings: Settings, prepared: Path) -> Job:
         keep=settings.checkpoint.keep,
         continue_unsaved=settings.checkpoint.on_error == "continue",
         loaders=settings.ray.loaders_per_worker,
+        loader_patience_s=settings.ray.loader_patience_s,
     )
 
 
