@@ -42,6 +42,12 @@ def _who(rank: int, report: Report) -> str:
     return f"worker {rank} (process {sign.beat.pid})" if sign else f"worker {rank}"
 
 
+def sweep(key: str) -> None:
+    """Remove what Ray Train has left of the attempts of drivers that were killed. The caller holds the run's lock."""
+    for left in (state() / "ray").glob(f"{key}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Failed | None:
     """Run the workers until they end; None if none of them failed.
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from types import ModuleType
 
-from pipelines.cluster.attempt import Failed, Workers, attempt
+from pipelines.cluster.attempt import Failed, Workers, attempt, sweep
 from pipelines.cluster.board import NOTHING_KNOWN, SHOW_EVERY_S, Listening, Report, listening, start_board
 from pipelines.cluster.events import Tell, Told, Undisturbed
 from pipelines.cluster.job import Job
@@ -19,6 +19,7 @@ from pipelines.cluster.session import ray_session
 from pipelines.cluster.stopping import Wish, stop_signals
 from pipelines.cluster.watchdog import Waiting, Watchdog
 from pipelines.errors import Interrupted, TrainingError
+from pipelines.runs.lock import refuse_if_lost, taken_over
 from pipelines.settings import RaySettings, Settings
 
 
@@ -26,14 +27,16 @@ def train(job: Job, settings: Settings, hear: Tell) -> None:
     """Train a run to its length on Ray's workers, replacing those that die; the final checkpoint is in `job.run`.
 
     Args:
-        job: what to train.
+        job: what to train; the caller holds its run's lock.
         settings: where, and on how many workers.
         hear: called, from a thread, with what worker 0 and the driver tell; its errors do not end training.
 
     Raises:
         TrainingError: the workers cannot be had or die too often, or training cannot go on (a loss that is not finite).
         Interrupted: SIGTERM or Ctrl-C came; the state is saved.
+        RunLocked: another driver has taken the run over; the state is saved for it.
     """
+    sweep(job.key)
     patience = Patience(settings.ray.max_failures, settings.ray.same_step_failures)
     wish, there = Wish(), False
     while not there:
@@ -83,6 +86,7 @@ class _Training:
         self._known = NOTHING_KNOWN
         most = workers if isinstance(workers, int) else workers[1]
         looks = [
+            self._give_way,
             self._pass_wish_on,
             Watchdog(ray, self._report, self._hear, settings).look,
             Waiting(ray, self._report, self._hear, settings, most).look,
@@ -93,6 +97,7 @@ class _Training:
         if report.failure:
             raise TrainingError(report.failure)
         if report.stopped and not report.stopped.preempted:
+            refuse_if_lost(self._job.run)
             raise Interrupted(
                 f"{self._wish.reason or 'asked to stop'}: training stopped after step {report.stopped.step} and saved "
                 "it. Run the same command again to go on from there"
@@ -125,6 +130,11 @@ class _Training:
                     f"{self._settings.grace_s:g} s. Run the same command again to go on from the newest checkpoint"
                 )
         return ended.result()
+
+    def _give_way(self) -> None:
+        """To a driver that has taken the run over, because this one was not heard of for so long."""
+        if other := taken_over(self._job.run):
+            self._wish(f"the run was taken over by {other}")
 
     def _pass_wish_on(self) -> None:
         """From the signal's handler, which must not wait, to the board."""

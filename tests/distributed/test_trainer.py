@@ -1,6 +1,7 @@
 """The driver's side of a training without Ray: what it makes of attempts that fail, and of a board that is gone."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -16,12 +17,16 @@ from ray.train.v2._internal.exceptions import (
 from pipelines.cluster import trainer as trainer_module
 from pipelines.cluster.attempt import Failed, _not_started
 from pipelines.cluster.board import Board, Listening
-from pipelines.cluster.events import Event, Saved, Started, Told
+from pipelines.cluster.events import Event, Saved, Started, Stopped, Told
 from pipelines.cluster.patience import Patience
 from pipelines.cluster.pulse import Beat
 from pipelines.cluster.stopping import Wish
 from pipelines.cluster.trainer import _Training
-from pipelines.errors import TrainingError
+from pipelines.errors import RunLocked, TrainingError
+from pipelines.runs import lease
+from pipelines.runs.cell import Cell
+from pipelines.runs.lease import Lease
+from pipelines.runs.lock import RUN
 from pipelines.settings import RaySettings
 from tests.distributed.test_board import Local, Ray
 
@@ -112,6 +117,25 @@ class Method:
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self.remote = call
+
+
+def test_a_driver_whose_run_is_taken_over_stops_its_workers(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have a lock of their own, and would go on."""
+    place = str(driver.training._job.run)
+    lost = Lease(Cell("bucket", "run/lock.json", ttl_s=30), RUN, place)
+    lost.lost_to = "process 5 on elsewhere"
+    monkeypatch.setitem(lease._held, place, [lost])
+
+    def attempt(board: Board) -> None:
+        beat = Beat(0, 77, "node", 6, "step (step.py:1)", waiting=False)
+        while not (reason := board.beat(beat)):
+            time.sleep(0.01)
+        assert reason == "the run was taken over by process 5 on elsewhere"
+        board.post(Stopped(7, preempted=False))
+
+    driver.attempts(attempt)
+    with pytest.raises(RunLocked, match=r"taken over by process 5 on elsewhere.*let the other one go on"):
+        driver.training.run()
 
 
 def test_a_result_that_comes_in_the_moment_in_which_a_wait_for_it_ends(
