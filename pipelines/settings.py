@@ -66,6 +66,12 @@ class RaySettings(Section):
         return self
 
     @property
+    def loader_patience_s(self) -> float:
+        """How long a worker waits for one shard from its loaders: they are named before it counts as hanging itself,
+        and before the other workers give it up."""
+        return min(self.collective_timeout_s, self.hang_timeout_s) / 2
+
+    @property
     def least_workers(self) -> int:
         """The smallest number of workers."""
         return 1 if self.workers == "auto" else self.workers[0] if isinstance(self.workers, tuple) else self.workers

@@ -76,6 +76,7 @@ def make_job(params: Params, settings: Settings, prepared: Path) -> Job:
         keep=settings.checkpoint.keep,
         continue_unsaved=settings.checkpoint.on_error == "continue",
         loaders=settings.ray.loaders_per_worker,
+        loader_patience_s=settings.ray.loader_patience_s,
     )
 
 
@@ -136,7 +137,7 @@ def main() -> None:
     """Train what params.yaml names, and leave the model with its curves and pictures."""
     from pipelines.cluster.outcome import METRICS, cards, summary, write_outcome
     from pipelines.cluster.watch import metrics_of
-    from pipelines.runs.lock import run_lock
+    from pipelines.runs.lock import refuse_if_lost, run_lock
     from pipelines.tracking.run import stage_run
 
     params, settings = load_params(), load_settings()
@@ -144,6 +145,7 @@ def main() -> None:
     final = results("train")
     with run_lock(job.run), stage_run("train", params, settings, key=job.key) as tracker:
         run = trained(job, settings, tracker)
+        refuse_if_lost(job.run)
         with outputs(final) as folder:
             digest = write_outcome(run, folder)
         for point in run.points:

@@ -110,7 +110,7 @@ def make_objective(job: Job, place: Place) -> Objective:
     )
     if job.loaders:
         own = Shares(params.train.virtual_shards, place.workers).of(place.rank)
-        minibatches = replace(minibatches, ahead=Loaders(minibatches.maker, own, job.loaders))
+        minibatches = replace(minibatches, ahead=Loaders(minibatches.maker, own, job.loaders, job.loader_patience_s))
     loss = build_loss(params, train.levels, place.device)
     bins = log_snr_bins(loss.schedule, BINS)
     tally = Tally(loss.schedule, bins.of_index.to(place.device) + 1, BINS, per_time=params.train.times == "importance")

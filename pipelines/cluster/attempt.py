@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.cluster.board import Sign
+from pipelines.cluster.board import Report
 from pipelines.cluster.job import Job
 from pipelines.cluster.worker import train_loop
 from pipelines.errors import TrainingError, first_line
@@ -28,17 +28,24 @@ class Failed:
     preempted: bool = False
     """Whether their machine was taken away, which is nobody's fault."""
     of_ray: str | None = None
-    """Which part of what Ray runs for us died, if it was none of the workers: `Ray Train's controller`."""
+    """What happened to what Ray runs for us, if it was to none of the workers: `Ray Train's controller died`."""
 
-    def describe(self, signs: Mapping[int, Sign]) -> str:
+    def describe(self, report: Report) -> str:
         """For a person: who died, where, and of what."""
-        if not self.reasons:
-            return f"{self.of_ray} died"
-        return "; ".join(f"worker {rank} {_where(signs.get(rank))}: {self.reasons[rank]}" for rank in self.reasons)
+        if self.of_ray:
+            return self.of_ray
+        return "; ".join(f"{_who(rank, report)} {report.where(rank)}: {self.reasons[rank]}" for rank in self.reasons)
 
 
-def _where(sign: Sign | None) -> str:
-    return f"(process {sign.beat.pid}) in step {sign.beat.step + 1}" if sign else "before its first step"
+def _who(rank: int, report: Report) -> str:
+    sign = report.signs.get(rank)
+    return f"worker {rank} (process {sign.beat.pid})" if sign else f"worker {rank}"
+
+
+def sweep(key: str) -> None:
+    """Remove what Ray Train has left of the attempts of drivers that were killed. The caller holds the run's lock."""
+    for left in (state() / "ray").glob(f"{key}-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Failed | None:
@@ -48,7 +55,7 @@ def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Fa
     Ray's: what is tried again is decided where the checkpoints are known.
 
     Raises:
-        TrainingError: the workers cannot be had.
+        TrainingError: the workers cannot be had, or Ray fails by itself.
     """
     from ray.exceptions import ActorDiedError, RayError
     from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
@@ -80,18 +87,36 @@ def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Fa
     try:
         trainer.fit()
     except ControllerError as error:
-        raise TrainingError(_not_had(error.controller_failure, settings, workers)) from error
+        return _not_started(error.controller_failure, settings, workers)
     except PreemptionError:
         return Failed({}, preempted=True)
     except WorkerGroupError as error:
         return _failed(error.worker_failures)
     except ActorDiedError:
-        return Failed({}, of_ray="Ray Train's controller")
+        return Failed({}, of_ray="Ray Train's controller died")
     except RayError as error:
         raise TrainingError(f"Ray failed: {_of_ray(error)}") from error
     finally:
         shutil.rmtree(storage / name, ignore_errors=True)
     return None
+
+
+def _not_started(failure: Exception, settings: RaySettings, workers: Workers) -> Failed:
+    """What kept Ray Train's controller from bringing the workers up: time may help where one of them died.
+
+    Raises:
+        TrainingError: there is no room for them, or the controller failed by itself.
+    """
+    from ray.exceptions import RayActorError, RayTaskError
+    from ray.train.v2._internal import exceptions
+
+    if isinstance(failure, exceptions.WorkerGroupStartupTimeoutError | exceptions.InsufficientClusterResourcesError):
+        raise TrainingError(_not_had(failure, settings, workers)) from failure
+    if isinstance(failure, exceptions.WorkerGroupStartupFailedError | RayActorError):
+        return Failed({}, of_ray="a worker died while the workers were starting")
+    if isinstance(failure, RayTaskError):  # of torch's, when one of those that it waits for is gone
+        return Failed({}, of_ray=f"the workers did not meet: {first_line(failure.cause)}")
+    raise TrainingError(f"Ray Train failed: {_of_ray(failure)}") from failure
 
 
 def _failed(failures: Mapping[int, Exception]) -> Failed:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from pipelines.cluster.events import Advanced, Event, Saved, Started, Stopped
+from pipelines.cluster.events import Advanced, Event, Saved, Started, Stopped, Tell
 from pipelines.cluster.pulse import Beat
 
 SHOW_EVERY_S = 0.25
@@ -42,9 +42,20 @@ class Report:
     signs: dict[int, Sign]
     """By rank."""
 
+    @property
+    def step(self) -> int | None:
+        """The update, from 1, in which the workers are; None before they have met."""
+        steps = [sign.beat.step + 1 for sign in self.signs.values()]
+        return max(steps) if self.started and steps else None
+
+    def where(self, rank: int) -> str:
+        """The update in which a worker is, for a person."""
+        sign = self.signs.get(rank)
+        return f"in step {sign.beat.step + 1}" if self.started and sign else "before its first step"
+
 
 NOTHING_KNOWN = Report(None, started=False, saved=None, stopped=None, signs={})
-"""Where the board itself is gone."""
+"""Of an attempt that has just begun."""
 
 
 class Board:
@@ -134,16 +145,21 @@ class Teller:
         self._board.post.remote(event)
 
 
+class Listening:
+    """What the block of `listening` can see of it."""
+
+    error: BaseException | None = None
+    """What ended it before its time."""
+
+
 @contextmanager
-def listening(
-    ray: ModuleType, board: Any, hear: Callable[[Event], None], looks: Sequence[Callable[[], None]] = ()
-) -> Iterator[None]:
+def listening(ray: ModuleType, board: Any, hear: Tell, looks: Sequence[Callable[[], None]] = ()) -> Iterator[Listening]:
     """For the length of the block, and until all is heard, call `hear` with each event, from a thread.
 
-    Between two looks at the board the thread calls each of `looks`. An error in any of them ends the listening and is
-    raised at the end of the block, unless the block raises itself.
+    Between two looks at the board the thread calls each of `looks`. An error in any of them ends the listening. The
+    block can see it; at its end it is raised, unless the block raises itself.
     """
-    done, errors = threading.Event(), list[BaseException]()
+    done, listening = threading.Event(), Listening()
 
     def listen() -> None:
         try:
@@ -156,14 +172,14 @@ def listening(
                 for look in looks:
                     look()
         except BaseException as error:
-            errors.append(error)
+            listening.error = error
 
     thread = threading.Thread(target=listen, name="board", daemon=True)
     thread.start()
     try:
-        yield
+        yield listening
     finally:
         done.set()
         thread.join()
-    if errors:
-        raise errors[0]
+    if listening.error:
+        raise listening.error

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 from diffusion.training.points import Point
+from pipelines.errors import first_line
 
 
 @dataclass(frozen=True)
@@ -90,3 +93,24 @@ Event = Started | Advanced | Measured | Saved | NotSaved | Unusual | Stopped | T
 
 Tell = Callable[[Event], None]
 """Passes on what happens, without waiting."""
+
+
+class Undisturbed:
+    """Passes on to a hearer whose errors must hold nobody up: the first is printed, and whoever tells goes on.
+
+    What the hearer has missed of the curves is in the run's history, from which the stage tells them again at its end.
+    """
+
+    def __init__(self, hear: Tell) -> None:
+        self._hear = hear
+        self._failed = False
+
+    def __call__(self, event: Event) -> None:
+        try:
+            self._hear(event)
+        except Exception as error:
+            if not self._failed:
+                self._failed = True
+                with suppress(OSError):  # nobody reads it any more
+                    line = f"warning: training goes on, but not all of it can be shown or tracked: {first_line(error)}"
+                    print(line, file=sys.stderr, flush=True)

@@ -32,6 +32,8 @@ class Job:
     """Whether training goes on where a checkpoint cannot be saved, all but the last one."""
     loaders: int = 0
     """Processes of each worker that make its images and noise ahead; 0: it makes them itself."""
+    loader_patience_s: float = 60
+    """How long a worker waits for one shard from them."""
 
 
 @dataclass(frozen=True)

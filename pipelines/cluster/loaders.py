@@ -23,8 +23,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from diffusion.training.shard import Shard, ShardMaker
 
-PATIENCE_S = 120.0
-"""How long a worker waits for one shard; less than the other workers wait for it (ray.collective_timeout_s)."""
 _STEPS_AHEAD = 2
 """How far they may be ahead: the bound on the memory of what waits."""
 
@@ -43,7 +41,13 @@ class Loaders:
     changes nothing; one beyond its turn begins the order anew from there.
     """
 
-    def __init__(self, maker: ShardMaker, own: range, processes: int, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, maker: ShardMaker, own: range, processes: int, patience_s: float) -> None:
+        """Args:
+        maker: makes a shard.
+        own: the worker's virtual shards.
+        processes: how many loaders.
+        patience_s: how long to wait for one shard.
+        """
         self._maker = maker
         self._own = own
         self._count = processes

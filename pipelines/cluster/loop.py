@@ -96,7 +96,12 @@ class Loop:
         return Ending.FINISHED
 
     def _resume(self) -> None:
-        """Take up the newest whole checkpoint within the run's length, if there is one."""
+        """Take up the newest whole checkpoint within the run's length, if there is one.
+
+        Worker 0 is here once it alone may write the run. Only then all look, or one of them might miss what a worker
+        of a driver before has saved last.
+        """
+        _gathered(0, self._place)
         checkpoint, skipped = newest_checkpoint(self._job.run, at_most=self._train.steps)
         notes: tuple[str, ...] = ()
         if checkpoint is not None:

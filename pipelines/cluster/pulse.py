@@ -20,8 +20,13 @@ EVERY_S = 1.0
 _LOOK_S = 0.05
 _OURS = Path(__file__).resolve().parents[2]
 _TORCHS = f"torch{os.sep}distributed{os.sep}"
-_MEETINGS = ("diffusion/training/tree.py", "diffusion/training/overlap.py")
-"""Files of this project that do nothing but exchange messages with other workers."""
+_MEETINGS = (
+    "diffusion/training/overlap.py",
+    "diffusion/training/tree.py",
+    "pipelines/runs/flock.py",
+    "pipelines/runs/lease.py",
+)
+"""Files of this project that do nothing but exchange messages with other workers, or wait for who was there before."""
 
 
 @dataclass(frozen=True)

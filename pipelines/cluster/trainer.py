@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from types import ModuleType
 
-from pipelines.cluster.attempt import Failed, Workers, attempt
-from pipelines.cluster.board import NOTHING_KNOWN, SHOW_EVERY_S, Report, listening, start_board
-from pipelines.cluster.events import Tell, Told
+from pipelines.cluster.attempt import Failed, Workers, attempt, sweep
+from pipelines.cluster.board import NOTHING_KNOWN, SHOW_EVERY_S, Listening, Report, listening, start_board
+from pipelines.cluster.events import Tell, Told, Undisturbed
 from pipelines.cluster.job import Job
 from pipelines.cluster.parallel import nothing_fits
 from pipelines.cluster.patience import Patience
@@ -19,6 +19,7 @@ from pipelines.cluster.session import ray_session
 from pipelines.cluster.stopping import Wish, stop_signals
 from pipelines.cluster.watchdog import Waiting, Watchdog
 from pipelines.errors import Interrupted, TrainingError
+from pipelines.runs.lock import refuse_if_lost, taken_over
 from pipelines.settings import RaySettings, Settings
 
 
@@ -26,14 +27,16 @@ def train(job: Job, settings: Settings, hear: Tell) -> None:
     """Train a run to its length on Ray's workers, replacing those that die; the final checkpoint is in `job.run`.
 
     Args:
-        job: what to train.
+        job: what to train; the caller holds its run's lock.
         settings: where, and on how many workers.
-        hear: called, from a thread, with what worker 0 and the driver tell.
+        hear: called, from a thread, with what worker 0 and the driver tell; its errors do not end training.
 
     Raises:
         TrainingError: the workers cannot be had or die too often, or training cannot go on (a loss that is not finite).
         Interrupted: SIGTERM or Ctrl-C came; the state is saved.
+        RunLocked: another driver has taken the run over; the state is saved for it.
     """
+    sweep(job.key)
     patience = Patience(settings.ray.max_failures, settings.ray.same_step_failures)
     wish, there = Wish(), False
     while not there:
@@ -50,9 +53,10 @@ class _Training:
         self._ray = ray
         self._job = job
         self._settings = settings
-        self._hear = hear
+        self._hear = Undisturbed(hear)
         self._wish = wish
         self._board = start_board(ray)
+        self._known = NOTHING_KNOWN
         self._patience = patience
         self._passed_on = False
 
@@ -67,7 +71,7 @@ class _Training:
             try:
                 failed = self._attempt()
             except RayError:  # nobody else is asked
-                failed = Failed({}, of_ray="the board between workers and driver")
+                failed = Failed({}, of_ray="the board between workers and driver died")
             if failed is None:
                 return True
             self._report_failure(failed)
@@ -79,26 +83,33 @@ class _Training:
         ray, board, settings = self._ray, self._board, self._settings
         workers = count_workers(ray, settings, self._job.params.train.virtual_shards)
         ray.get(board.begin.remote())
+        self._known = NOTHING_KNOWN
         most = workers if isinstance(workers, int) else workers[1]
         looks = [
+            self._give_way,
             self._pass_wish_on,
-            Watchdog(ray, board, self._hear, settings).look,
-            Waiting(ray, board, self._hear, settings, most).look,
+            Watchdog(ray, self._report, self._hear, settings).look,
+            Waiting(ray, self._report, self._hear, settings, most).look,
         ]
-        with listening(ray, board, self._hear, looks):
-            failed = self._in_thread(workers)
+        with listening(ray, board, self._hear, looks) as listener:
+            failed = self._in_thread(workers, listener)
         report = self._report()
         if report.failure:
             raise TrainingError(report.failure)
         if report.stopped and not report.stopped.preempted:
+            refuse_if_lost(self._job.run)
             raise Interrupted(
                 f"{self._wish.reason or 'asked to stop'}: training stopped after step {report.stopped.step} and saved "
                 "it. Run the same command again to go on from there"
             )
         return Failed({}, preempted=True) if report.stopped else failed
 
-    def _in_thread(self, workers: Workers) -> Failed | None:
-        """Ray Train runs in another thread: so it cannot take the signals of this one."""
+    def _in_thread(self, workers: Workers, listener: Listening) -> Failed | None:
+        """Ray Train runs in another thread: so it cannot take the signals of this one.
+
+        Where nobody hears of the workers any more they are to stop, and what has ended the listening is raised. They
+        get their time for it: a thread that is in Ray when Ray is left may abort this process later.
+        """
         ended: Future[Failed | None] = Future()
 
         def fit() -> None:
@@ -108,17 +119,22 @@ class _Training:
                 ended.set_exception(error)
 
         threading.Thread(target=fit, name="ray-train", daemon=True).start()
-        while True:
-            try:
-                return ended.result(SHOW_EVERY_S)
-            except TimeoutError:
-                if ended.done():  # it is the attempt's own
-                    raise
+        while not wait([ended], SHOW_EVERY_S).done:
+            if listener.error:
+                self._board.stop.remote("nobody listens any more")
+                wait([ended], self._settings.grace_s)
+                raise listener.error
             if self._wish.age_s > self._settings.grace_s:
                 raise Interrupted(
                     f"{self._wish.reason}: the workers did not end their step and save within ray.grace_s = "
                     f"{self._settings.grace_s:g} s. Run the same command again to go on from the newest checkpoint"
                 )
+        return ended.result()
+
+    def _give_way(self) -> None:
+        """To a driver that has taken the run over, because this one was not heard of for so long."""
+        if other := taken_over(self._job.run):
+            self._wish(f"the run was taken over by {other}")
 
     def _pass_wish_on(self) -> None:
         """From the signal's handler, which must not wait, to the board."""
@@ -129,25 +145,26 @@ class _Training:
 
     def _report(self) -> Report:
         report: Report = self._ray.get(self._board.report.remote())
+        self._known = report
         return report
 
-    def _report_if_any(self) -> Report:
+    def _last_report(self) -> Report:
+        """The last one that there was, where the board is gone."""
         from ray.exceptions import RayError
 
         try:
             return self._report()
         except RayError:
-            return NOTHING_KNOWN
+            return self._known
 
     def _report_failure(self, failed: Failed) -> None:
         """Tell of it, and give up where it is no chance."""
         if failed.preempted:
             self._hear(Told("a worker's machine is taken away; going on with others"))
             return
-        report = self._report_if_any()
-        what = failed.describe(report.signs)
-        step = max((sign.beat.step + 1 for sign in report.signs.values()), default=None)
-        if reason := self._patience.after(step, report.saved is not None):
+        report = self._last_report()
+        what = failed.describe(report)
+        if reason := self._patience.after(report.step, report.saved is not None):
             raise TrainingError(
                 f"{reason}. {what}. The checkpoints are kept: run the stage again to go on from the newest"
             )

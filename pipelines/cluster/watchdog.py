@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from pipelines.cluster.board import Sign
-from pipelines.cluster.events import Event, Told
+from pipelines.cluster.board import Report, Sign
+from pipelines.cluster.events import Tell, Told
 from pipelines.cluster.pulse import Beat
 from pipelines.settings import RaySettings
 
@@ -23,9 +22,9 @@ SAY_EVERY_S = 30.0
 class Watchdog:
     """Called often, from one thread: names a worker that hangs and ends its process, so that it is replaced."""
 
-    def __init__(self, ray: ModuleType, board: Any, hear: Callable[[Event], None], settings: RaySettings) -> None:
+    def __init__(self, ray: ModuleType, report: Callable[[], Report], hear: Tell, settings: RaySettings) -> None:
         self._ray = ray
-        self._board = board
+        self._report = report
         self._hear = hear
         self._limit = settings.hang_timeout_s
         self._next = 0.0
@@ -36,10 +35,11 @@ class Watchdog:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + LOOK_EVERY_S
-        for sign in hanging(self._ray.get(self._board.report.remote()).signs, self._limit):
+        report = self._report()
+        for sign in hanging(report.signs, self._limit):
             if sign.beat.pid not in self._ended:
                 self._ended.add(sign.beat.pid)
-                self._hear(Told(describe(sign)))
+                self._hear(Told(describe(sign, report.where(sign.beat.rank))))
                 self._end(sign.beat)
 
     def _end(self, beat: Beat) -> None:
@@ -62,16 +62,16 @@ def hanging(signs: Mapping[int, Sign], limit_s: float) -> list[Sign]:
     ]
 
 
-def describe(sign: Sign) -> str:
-    """For a person: which worker, in which step, and what it does."""
+def describe(sign: Sign, where: str) -> str:
+    """For a person: which worker, where (`in step 3`), and what it does."""
     beat = sign.beat
     if sign.heard_s > 2 * LOOK_EVERY_S:
         what = f"has told nothing for {sign.heard_s:.0f} s (frozen, or its machine is gone)"
     else:
         what = f"has not moved for {sign.moved_s:.0f} s"
     return (
-        f"worker {beat.rank} (process {beat.pid} on node {beat.node[:8]}) {what}: it hangs in step {beat.step + 1}, in "
-        f"{beat.doing}; its process is ended"
+        f"worker {beat.rank} (process {beat.pid} on node {beat.node[:8]}) {what}: it hangs {where}, in {beat.doing}; "
+        "its process is ended"
     )
 
 
@@ -89,10 +89,10 @@ class Waiting:
     """Called often, from one thread: while the workers are not there, says every 30 s what is missing."""
 
     def __init__(
-        self, ray: ModuleType, board: Any, hear: Callable[[Event], None], settings: RaySettings, workers: int
+        self, ray: ModuleType, report: Callable[[], Report], hear: Tell, settings: RaySettings, workers: int
     ) -> None:
         self._ray = ray
-        self._board = board
+        self._report = report
         self._hear = hear
         self._settings = settings
         self._workers = workers
@@ -105,7 +105,7 @@ class Waiting:
         if self._there or time.monotonic() < self._next:
             return
         self._next += SAY_EVERY_S
-        self._there = self._ray.get(self._board.report.remote()).started
+        self._there = self._report().started
         if not self._there:
             self._hear(Told(self._line(self._ray.cluster_resources(), self._ray.available_resources())))
 

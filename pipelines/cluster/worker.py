@@ -24,6 +24,7 @@ def train_loop(config: dict[str, Any]) -> None:
     met it; else this one raises, so that Ray ends the others.
     """
     import ray
+    from ray.exceptions import ActorDiedError
 
     from pipelines.cluster.loop import Loop
     from pipelines.cluster.not_finite import NotFinite
@@ -35,7 +36,10 @@ def train_loop(config: dict[str, Any]) -> None:
     node = ray.get_runtime_context().get_node_id()
 
     def send(beat: Beat) -> str | None:
-        answer: str | None = ray.get(board.beat.remote(beat), timeout=_ANSWER_S)
+        try:
+            answer: str | None = ray.get(board.beat.remote(beat), timeout=_ANSWER_S)
+        except ActorDiedError:  # the driver notices too, and begins again
+            return "the board is gone"
         return answer
 
     preempted: Callable[[], bool] | None = _preempted if config["preemption"] else None

@@ -61,6 +61,11 @@ def refuse_if_lost(place: str) -> None:
         lease.refuse_if_lost()
 
 
+def taken_over(place: str) -> str | None:
+    """By whom a lock of the run in `place` that this process holds was taken over; None where none was."""
+    return next((lease.lost_to for lease in _held.get(place, []) if lease.lost_to), None)
+
+
 class Lease:
     """One holding of a lock, from `take` to `release`."""
 
@@ -70,7 +75,8 @@ class Lease:
         self._beat = 0
         self._etag = ""
         self._renewed_at = 0.0
-        self._lost_to: str | None = None
+        self.lost_to: str | None = None
+        """By whom it was taken over."""
         self._process = os.getpid()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"lease of {lock.file}", daemon=True)
@@ -102,9 +108,9 @@ class Lease:
 
     def refuse_if_lost(self) -> None:
         """Raise RunLocked if this process may not write any more."""
-        if self._lost_to is not None:
+        if self.lost_to is not None:
             raise RunLocked(
-                f"the run in {self._place} was taken over by {self._lost_to}, because this process had not renewed its "
+                f"the run in {self._place} was taken over by {self.lost_to}, because this process had not renewed its "
                 f"lock for {self._cell.ttl_s:g} s. It writes nothing any more; let the other one go on"
             )
         if (age := _now() - self._renewed_at) >= self._cell.ttl_s:
@@ -120,7 +126,7 @@ class Lease:
             return
         self._done.set()
         self._thread.join()
-        if self._lost_to is None:
+        if self.lost_to is None:
             with suppress(StoreError):
                 self._cell.replace(self._content(free=True), self._etag)
 
@@ -130,8 +136,8 @@ class Lease:
             with suppress(StoreError):  # it is tried again, and the time to live runs on
                 if not self._put(Seen(b"", self._etag)):
                     self._after_refusal()
-            if self._lost_to is not None:
-                tell(f"the run in {self._place} was taken over by {self._lost_to}; this process writes no more")
+            if self.lost_to is not None:
+                tell(f"the run in {self._place} was taken over by {self.lost_to}; this process writes no more")
                 return
 
     def _after_refusal(self) -> None:
@@ -140,7 +146,7 @@ class Lease:
         if seen is None or self._is_mine(seen):  # none: a person has deleted it, and nobody has taken the lock since
             self._put(seen)
         else:
-            self._lost_to = holder(seen.content)
+            self.lost_to = holder(seen.content)
 
     def _put(self, there: Seen | None) -> bool:
         """Write the object where it is still as it was seen; whether that is so."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
+from pipelines.runs import lease
 from pipelines.runs.holder import Lock
 from pipelines.runs.store import Store
 
@@ -41,3 +42,17 @@ def writer_lock(run: Store, wait_s: float) -> AbstractContextManager[None]:
         CheckpointError: as for `run_lock`.
     """
     return run.lock(WRITER, wait_s=wait_s)
+
+
+def taken_over(run: Store) -> str | None:
+    """By whom a lock of the run was taken over that this process holds; None where none was."""
+    return lease.taken_over(str(run))
+
+
+def refuse_if_lost(run: Store) -> None:
+    """To be called before anything is written on the strength of a lock of the run that this process holds.
+
+    Raises:
+        RunLocked: it may be another's by now.
+    """
+    lease.refuse_if_lost(str(run))

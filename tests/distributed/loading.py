@@ -30,7 +30,7 @@ class ThreadImages:
 
 def main() -> None:
     torch.set_num_threads(2)
-    loaders = Loaders(ShardMaker(ThreadImages(), Batches(64, 16, 4, seed=0), flip=True, draws=True), range(4), 3)
+    loaders = Loaders(ShardMaker(ThreadImages(), Batches(64, 16, 4, seed=0), flip=True, draws=True), range(4), 3, 60)
     threads = {int(loaders(0, shard).images.max()) for shard in range(4)}
     print(json.dumps({"pids": loaders.pids, "threads": sorted(threads)}), flush=True)
     match sys.argv[1]:

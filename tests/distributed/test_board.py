@@ -1,11 +1,13 @@
 """The board between workers and driver, without Ray: what is called on it happens at once."""
 
+import time
+
 import pytest
 
 from diffusion.training.points import LossPoint
 from pipelines.cluster import board as board_module
 from pipelines.cluster.board import Board, Teller, listening
-from pipelines.cluster.events import Advanced, Event, Measured
+from pipelines.cluster.events import Advanced, Event, Measured, Undisturbed
 
 
 class Local:
@@ -70,13 +72,39 @@ def test_everything_is_heard_before_the_block_is_left() -> None:
     assert heard == [Advanced(step) for step in range(20)]
 
 
-def test_an_error_of_the_hearer_is_raised_at_the_end() -> None:
-    def hear(event: Event) -> None:
+def test_the_block_sees_at_once_what_ended_the_listening() -> None:
+    seen: list[BaseException] = []
+
+    def look() -> None:
         raise ZeroDivisionError
 
-    local = Local()
-    with pytest.raises(ZeroDivisionError), listening(Ray, local, hear):  # type: ignore[arg-type]
-        local.board.post(POINT)
+    def block() -> None:
+        with listening(Ray, Local(), print, [look]) as listener:  # type: ignore[arg-type]
+            while not listener.error:
+                time.sleep(0.01)
+            seen.append(listener.error)
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        block()
+    assert seen == [raised.value]
+
+
+def test_an_error_of_the_hearer_is_told_once_and_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    heard: list[Event] = []
+
+    def hear(event: Event) -> None:
+        heard.append(event)
+        if event == POINT:
+            raise OSError("no room")
+
+    hear_all, local = Undisturbed(hear), Local()
+    with listening(Ray, local, hear_all) as listener:  # type: ignore[arg-type]
+        for event in (POINT, POINT, Advanced(2)):
+            local.board.post(event)
+    assert listener.error is None
+    assert heard == [POINT, POINT, Advanced(2)]
+    warning = "warning: training goes on, but not all of it can be shown or tracked: OSError: no room\n"
+    assert capsys.readouterr().err == warning
 
 
 def test_the_blocks_own_error_goes_first() -> None:

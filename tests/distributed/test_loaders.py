@@ -170,6 +170,16 @@ def test_the_number_is_a_setting_and_no_part_of_the_runs_key(lab: Any) -> None:
     assert plain.key == with_loaders.key
 
 
+@pytest.mark.parametrize(("collective_s", "hang_s", "patience_s"), [(300, 120, 60), (20, 120, 10), (300, 8, 4)])
+def test_loaders_are_named_before_their_worker_is_given_up(
+    lab: Any, collective_s: float, hang_s: float, patience_s: float
+) -> None:
+    """By the others, who wait for it in a collective, or by the driver."""
+    ray = RaySettings(loaders_per_worker=1, collective_timeout_s=collective_s, hang_timeout_s=hang_s)
+    job = make_job(lab.job().params, Settings(ray=ray), lab.prepared)
+    assert lab.loop(job)._objective.minibatches.ahead._patience_s == patience_s
+
+
 def start(how: str) -> subprocess.Popen[str]:
     script = Path(__file__).with_name("loading.py")
     return subprocess.Popen(

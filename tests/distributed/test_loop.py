@@ -11,7 +11,8 @@ import torch
 
 from pipelines.cluster import loop as loop_module
 from pipelines.cluster.events import Measured, Started, Unusual
-from pipelines.cluster.job import Job
+from pipelines.cluster.job import Job, Place
+from pipelines.cluster.loop import Loop
 from pipelines.cluster.not_finite import NotFinite
 from pipelines.cluster.record import Platform, Record
 from pipelines.data.dataset import open_split
@@ -111,6 +112,21 @@ def test_checkpoints_that_are_kept(lab: Any, steps: int, kept: list[str]) -> Non
     job = lab.job(steps=steps)
     lab.run(job)
     assert folders(job) == kept
+
+
+def test_no_worker_looks_for_checkpoints_before_worker_0_may_write(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then a worker of a driver that was killed may save; here it does so while worker 1 waits for worker 0."""
+    job = lab.job(steps=3)
+    waiting = Loop(job, Place(1, 2, torch.device("cpu")), print)
+
+    def all_at(number: int, place: Place) -> list[int]:
+        if place.workers == 2 and not job.run.names():
+            lab.run(job)
+        return [number] * place.workers
+
+    monkeypatch.setattr(loop_module, "_gathered", all_at)
+    waiting._resume()
+    assert waiting._trainer.state.step == 3
 
 
 def test_a_damaged_checkpoint_is_skipped_with_its_reason(lab: Any) -> None:

@@ -17,6 +17,9 @@ from pipelines.cluster.board import Board, Sign
 from pipelines.cluster.events import Saved, Started, Stopped
 from pipelines.cluster.pulse import Beat, Pulse, place_of
 from pipelines.cluster.watchdog import describe, end_worker, hanging, missing
+from pipelines.errors import RunLocked
+from pipelines.runs.local import LocalStore
+from pipelines.runs.lock import writer_lock
 from pipelines.settings import RaySettings
 
 
@@ -71,6 +74,28 @@ def test_where_a_thread_is() -> None:
     assert waiting
 
 
+def test_waiting_for_the_writer_before_is_no_hang(tmp_path: Path) -> None:
+    """It may take longer than a worker may hang, and has its own time limit and message."""
+    run, refused = LocalStore(tmp_path / "run"), Queue[RunLocked]()
+
+    def wait() -> None:
+        try:
+            with writer_lock(run, 1):
+                pass
+        except RunLocked as error:
+            refused.put(error)
+
+    with writer_lock(run, 0):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        time.sleep(0.3)
+        place, waiting = place_of(sys._current_frames()[thread.ident or 0])
+        thread.join()
+    assert place.startswith("_lock (pipelines/runs/flock.py:")
+    assert waiting
+    assert "is being written by process" in str(refused.get())
+
+
 def test_the_board_measures_ages_by_its_own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [10.0]
     monkeypatch.setattr(board_module.time, "monotonic", lambda: now[0])
@@ -91,9 +116,13 @@ def test_the_board_measures_ages_by_its_own_clock(monkeypatch: pytest.MonkeyPatc
 def test_the_board_knows_how_an_attempt_stands() -> None:
     board = Board()
     board.beat(beat(7))
+    assert (board.report().step, board.report().where(7)) == (None, "before its first step")
     board.post(Started(0, 1, "cpu", (), (), ()))
     assert board.report().started
     assert board.report().signs == {}  # of the workers before
+    board.beat(beat(0, step=7))
+    board.beat(beat(1, step=6))
+    assert (board.report().step, board.report().where(1)) == (8, "in step 7")
     board.post(Saved(4))
     board.post(Stopped(5, preempted=True))
     assert (board.report().saved, board.report().stopped) == (4, Stopped(5, preempted=True))
@@ -119,10 +148,10 @@ def test_who_hangs(sign: Sign, hangs: bool) -> None:
 
 
 def test_a_person_is_told_rank_and_step() -> None:
-    frozen = describe(Sign(beat(1, step=56), 31.0, 31.0))
+    frozen = describe(Sign(beat(1, step=56), 31.0, 31.0), "in step 57")
     assert frozen.startswith("worker 1 (process 101 on node node) has told nothing for 31 s")
     assert "it hangs in step 57, in step (x.py:1)" in frozen
-    assert "has not moved for 40 s" in describe(Sign(beat(), 0.2, 40.0))
+    assert "has not moved for 40 s" in describe(Sign(beat(), 0.2, 40.0), "before its first step")
 
 
 def test_only_workers_of_ray_are_ended() -> None:

@@ -5,12 +5,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines.cluster.events import Saved, Started
+from pipelines.cluster.events import Saved, Started, Told
 from pipelines.cluster.job import Job
 from pipelines.cluster.session import ray_session
 from pipelines.cluster.trainer import count_workers, train
@@ -49,6 +50,8 @@ def fit(job: Job, workers: int, **ray: Any) -> list[Any]:
 def test_two_workers_end_in_the_bits_of_one_process(lab: Any, tmp_path: Path) -> None:
     alone, together = lab.job("alone"), lab.job("together")
     lab.run(alone)
+    left = tmp_path / ".state" / "ray" / f"{together.key}-00000000"  # by a driver that was killed
+    left.mkdir(parents=True)
     events = fit(together, 2)
     assert isinstance(events[0], Started)
     assert (events[0].step, events[0].workers) == (0, 2)
@@ -112,10 +115,58 @@ def kill_worker(job: Job, rank: int) -> None:
 
 def worker_processes() -> list[int]:
     """The processes of Ray Train's workers below this one, in the order of their birth."""
+    return processes("RayTrainWorker")
+
+
+def processes(name: str) -> list[int]:
+    """Those of Ray's actors below this one whose class has this name."""
     import psutil
 
-    below = psutil.Process().children(recursive=True)
-    return sorted(p.pid for p in below if p.name().startswith("ray::") and "RayTrainWorker" in " ".join(p.cmdline()))
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if each.name().startswith("ray::") and name in " ".join(each.cmdline()):
+                found.append(each.pid)
+    return sorted(found)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_as_it_starts_is_replaced(lab: Any) -> None:
+    """In another session of Ray."""
+
+    def kill_the_first() -> None:
+        while not worker_processes():
+            time.sleep(0.01)
+        os.kill(worker_processes()[0], signal.SIGKILL)
+
+    job = lab.job()
+    killer = threading.Thread(target=kill_the_first, daemon=True)
+    killer.start()
+    events = fit(job, 2)
+    assert not killer.is_alive()
+    assert isinstance(events[0], Told)
+    assert events[0].line.startswith("a worker died while the workers were starting. New workers go on (1 of 3")
+    assert lab.final(job).step == 10
+
+
+@pytest.mark.slow
+def test_training_goes_on_at_once_in_another_session_if_the_board_is_killed(lab: Any) -> None:
+    """Without a board nobody would hear of a signal or of a worker that hangs."""
+    changes: dict[str, Any] = {"steps": 200, "every_steps": 10, "val_every": 100}
+    alone, killed = lab.job("alone", **changes), lab.job("killed", **changes)
+
+    def hear(event: Any) -> None:
+        events.append(event)
+        if event == Saved(10):
+            os.kill(processes("Board")[0], signal.SIGKILL)
+
+    events: list[Any] = []
+    train(killed, settings(2, grace_s=300), hear)
+    starts = [event.step for event in events if isinstance(event, Started)]
+    assert len(starts) == 2
+    assert 10 <= starts[1] < 200  # the workers stop and save
+    lab.run(alone)
+    assert lab.digest(killed) == lab.digest(alone)
 
 
 @pytest.mark.slow

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from pipelines import train as stage
+from pipelines.cluster import trainer
+from pipelines.cluster.job import Job
 from pipelines.errors import RunLocked
-from pipelines.runs.lock import run_lock
+from pipelines.runs import lease
+from pipelines.runs.cell import Cell
+from pipelines.runs.lease import Lease
+from pipelines.runs.lock import RUN, run_lock
 from pipelines.runs.s3 import S3Store
 from pipelines.settings import CheckpointSettings, Settings, StorageSettings
 from tests.conftest import SECRET
@@ -40,3 +47,18 @@ def test_runs_on_s3_give_the_same_model(project: Project, s3: str, capfd: pytest
     assert not any(SECRET.encode() in each for each in left.values())
     with run_lock(job.run), pytest.raises(RunLocked, match=f"the run in {s3}/{job.key} is being worked on by process"):
         stage.main()
+
+
+def test_a_run_that_was_taken_over_leaves_no_model(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it came to its end. No server is needed for it."""
+
+    def losing(job: Job, settings: Settings, hear: Callable[[Any], None]) -> None:
+        project.train(job, settings, hear)
+        lost = Lease(Cell("bucket", "run/lock.json", ttl_s=30), RUN, str(job.run))
+        lost.lost_to = "process 5 on elsewhere"
+        monkeypatch.setitem(lease._held, str(job.run), [lost])
+
+    monkeypatch.setattr(trainer, "train", losing)
+    with pytest.raises(RunLocked, match="was taken over by process 5 on elsewhere"):
+        stage.main()
+    assert not project.results("train").exists()

@@ -16,7 +16,7 @@ import pipelines
 from pipelines.errors import RunLocked
 from pipelines.runs import lease
 from pipelines.runs.checkpoint import newest_checkpoint, save_checkpoint
-from pipelines.runs.lock import RUN, WRITER, run_lock, writer_lock
+from pipelines.runs.lock import RUN, WRITER, refuse_if_lost, run_lock, taken_over, writer_lock
 from pipelines.runs.s3 import S3Store
 
 TTL_S = 4.0
@@ -245,6 +245,21 @@ def test_a_lease_that_a_person_has_deleted_is_put_again(run, raw):
         raw.delete("lock.json")
         time.sleep(1.5)
         assert json.loads(raw.read("lock.json"))["pid"] == os.getpid()
+
+
+def test_a_holder_learns_by_whom_its_run_was_taken_over(run, raw):
+    other = json.dumps({"pid": 5, "host": "elsewhere", "started": "today", "command": "train", "token": "another"})
+    with run.lock(RUN, 0, ttl_s=2.0):
+        assert taken_over(run) is None
+        refuse_if_lost(run)
+        raw.write("lock.json", other.encode())
+        until = time.monotonic() + 20
+        while not (by := taken_over(run)) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert by == "process 5 on elsewhere since today (train)"
+        with pytest.raises(RunLocked, match="was taken over by process 5 on elsewhere"):
+            refuse_if_lost(run)
+    assert taken_over(run) is None
 
 
 def test_a_forked_copy_that_leaves_the_block_frees_nothing(run):
