@@ -48,6 +48,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class Killed(Exception):
+    """Stands for kill -9: nothing is done after it."""
+
+
 class Lab:
     """Makes jobs of one data set, runs them, and says what came out."""
 
@@ -79,6 +83,20 @@ class Lab:
         events: list[Event] = []
         self.loop(job, events).run()
         return events
+
+    def kill_at(self, job: Job, step: int) -> None:
+        """Run a loop that dies right after update number `step`, before anything that is due then."""
+        loop = self.loop(job)
+        after_step = loop._after_step
+
+        def dying(done: int, heard: Any) -> None:
+            if done == step:
+                raise Killed
+            after_step(done, heard)
+
+        loop._after_step = dying  # type: ignore[method-assign]
+        with pytest.raises(Killed):
+            loop.run()
 
     def final(self, job: Job) -> Checkpoint:
         """The final checkpoint of the job's length."""
