@@ -82,6 +82,9 @@ def _no_answer(address: str, error: Exception) -> TrainingError:
 
 
 def _start(ray: ModuleType, settings: Settings) -> None:
+    from ray._private import ray_constants
+
+    ray_constants.ENABLE_RAY_CLUSTER = False  # ray took it from the environment when it was imported, perhaps before
     try:
         ray.init(
             address="local",
@@ -131,7 +134,7 @@ def _for_own_ray() -> dict[str, str]:
     return {
         **_for_all(),
         "RAY_AUTH_TOKEN": _token(),  # with a token in the environment Ray writes none into the home folder
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux too: listen on 127.0.0.1 only; read when ray is imported
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux too: listen on 127.0.0.1 only
     }
 
 

@@ -54,6 +54,16 @@ def test_a_board_that_is_away_does_not_matter() -> None:
     assert pulse.stop is None
 
 
+class Parts:
+    """A buffer whose parts are all the same."""
+
+    def __init__(self, part: object) -> None:
+        self._part = part
+
+    def __getitem__(self, part: slice) -> object:
+        return self._part
+
+
 def test_where_a_thread_is() -> None:
     """The innermost place of this project; one within the sum over the workers is with them, and no hang of its own."""
     place, waiting = place_of(sys._getframe())
@@ -62,15 +72,15 @@ def test_where_a_thread_is() -> None:
     assert place_of(None) == ("nowhere", False)
 
     message: Queue[None] = Queue()
-    buffers = [SimpleNamespace(add_=message.get)] * 2  # adding the other's part blocks until it is there
-    summing = tree.TreeSum(tree.Shares(2), 0, buffers)  # type: ignore[arg-type]
+    part = SimpleNamespace(add_=message.get)  # adding the other's part blocks until it is there
+    summing = tree.TreeSum(tree.Shares(2), 0, [Parts(part)] * 2)  # type: ignore[list-item]
     thread = threading.Thread(target=summing, args=(lambda shard, buffer: None,))
     thread.start()
     time.sleep(0.1)
     place, waiting = place_of(sys._current_frames()[thread.ident or 0])
     message.put(None)
     thread.join()
-    assert place.startswith("_node (diffusion/training/tree.py:")
+    assert place.startswith("finish (diffusion/training/tree.py:")
     assert waiting
 
 
