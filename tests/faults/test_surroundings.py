@@ -117,6 +117,8 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
     "3 workers": {"PIPELINES__RAY__WORKERS": "3"},
     "4 workers": {"PIPELINES__RAY__WORKERS": "4"},
     "as many workers as there are, from 1 to 4": {"PIPELINES__RAY__WORKERS": "[1, 4]"},
+    "1 loader process for each worker": {"PIPELINES__RAY__LOADERS_PER_WORKER": "1"},
+    "4 loader processes for each worker": {"PIPELINES__RAY__LOADERS_PER_WORKER": "4"},
     "other PYTHONHASHSEED, time zone and locale": {"PYTHONHASHSEED": "7", "TZ": "Asia/Kathmandu", "LC_ALL": "C"},
 }
 
