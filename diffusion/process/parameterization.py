@@ -29,7 +29,7 @@ def check_target(s: NoiseSchedule, target: Target | str) -> None:
     """Refuse a target that at zero SNR says nothing about x_0."""
     if s.zero_snr and Target(target) in (Target.EPS, Target.SCORE):
         raise ValueError(
-            f"at zero SNR (alpha_bar_T = 0) x_T is noise alone, and a predicted {Target(target)} says nothing about x_0: "
+            f"at zero SNR (alpha_bar_T = 0) x_T is noise alone: a predicted {Target(target)} says nothing about x_0; "
             "let the network predict v or x_0, or use a schedule or times that end above zero SNR"
         )
 
@@ -77,8 +77,8 @@ def to_eps(s: NoiseSchedule, x_t: Tensor, t: Tensor, prediction: Tensor, target:
 def eps_error_scale(s: NoiseSchedule, target: Target | str) -> Tensor:
     """k_t with ||eps - eps_hat||^2 = k_t ||target - prediction||^2, (T + 1,) float64: 1, SNR, alpha_bar, 1 - alpha_bar.
 
-    At fixed x_t each of the four is affine in eps, with the factors 1, -b / a, 1 / a and -1 / b. 0 at index 0. Where the
-    SNR is zero, so is the error of eps; the table has next to nothing there, so that weights of eps can undo it.
+    At fixed x_t each of the four is affine in eps, with the factors 1, -b / a, 1 / a and -1 / b. 0 at index 0. At zero
+    SNR the error of eps is 0 too; the table has next to nothing there instead, which the weights of eps undo.
     """
     s = s.above_zero_snr()
     match Target(target):

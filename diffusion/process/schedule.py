@@ -26,16 +26,16 @@ class NoiseSchedule:
     Everything else follows from this one table; differences such as 1 - alpha_bar_t are taken with expm1, because in
     the plain form they lose most of their digits at small t.
 
-    `respaced` gives the same process seen at fewer times, `interpolated` at times between the whole ones. Such a chain is
-    a schedule like any other; it only remembers in `time` which time of the full process each index stands for, since
-    that is the t the network was trained on.
+    `respaced` gives the same process seen at fewer times, `interpolated` also at times between whole ones. Such a chain
+    is a schedule like any other; it only remembers in `time` which time of the full process each index stands for,
+    since that is the t the network was trained on.
 
     alpha_bar_T may be 0 (Lin et al. 2024: zero terminal SNR). Then x_T is noise alone, so that a predicted eps or score
     says nothing about x_0 there; x_0 and v do.
     """
 
     log_alpha_bar: Tensor
-    """(T + 1,) float64: the sum of log alpha_1 .. log alpha_t; 0 at index 0, strictly decreasing, at T it may be -inf."""
+    """(T + 1,) float64: the sum of log alpha_1 .. log alpha_t; 0 at index 0, strictly decreasing, -inf at most at T."""
     time: Tensor
     """(T + 1,): the time in the full process; int64, 0..T unless respaced; float64 if interpolated."""
 
@@ -139,14 +139,16 @@ class NoiseSchedule:
         below = position.long()
         whole, above = position == below, (below + 1).clamp(max=self.T)
         if self.zero_snr and bool((position[-1] > self.T - 1) & ~whole[-1]):
-            raise ValueError(f"there are no times between T - 1 and T = {self.T} of zero SNR, got {float(position[-1])}")
+            raise ValueError(
+                f"there are no times between T - 1 and T = {self.T} of zero SNR, got {float(position[-1])}"
+            )
         share = position - below
         between = torch.nn.functional.logsigmoid(torch.lerp(self.log_snr[below], self.log_snr[above], share))
         time = torch.lerp(self.time[below].double(), self.time[above].double(), share)
         return NoiseSchedule(torch.where(whole, self.log_alpha_bar[below], between), time)
 
     def time_at(self, log_snr: Sequence[float]) -> list[float]:
-        """When the process has these log SNRs: the inverse of `interpolated`. Those beyond its ends are taken as 1 or T."""
+        """When the process has these log SNRs, the inverse of `interpolated`; 1 or T for those beyond its ends."""
         falling = -self.log_snr[1:].cpu().numpy()
         times: list[float] = np.interp(-np.asarray(log_snr), falling, self.time[1:].cpu().numpy()).tolist()
         return times
