@@ -1,4 +1,4 @@
-"""The mathematics and the models of denoising diffusion, on torch and numpy alone.
+"""The mathematics and the models of denoising diffusion, on torch, numpy and (for one sampler) scipy.
 
 process     the forward process, its posterior, the reverse process, the variational bound
 samplers    the loop over t and the steps it takes

@@ -12,6 +12,7 @@ from diffusion.process.levels import to_levels, to_unit
 from diffusion.process.objective import simple_loss
 from diffusion.process.parameterization import (
     Target,
+    check_target,
     eps_error_scale,
     eps_to_score,
     eps_to_v,
@@ -65,6 +66,7 @@ __all__ = [
     "bound",
     "bound_by_first_time",
     "bound_weight",
+    "check_target",
     "eps_error_scale",
     "eps_to_score",
     "eps_to_v",

@@ -82,7 +82,8 @@ def log_snr_bins(s: NoiseSchedule, count: int = 16) -> TimeBins:
         raise ValueError(f"the number of bins must be 1 or more, got {count}")
     s = s.to("cpu")
     of_index = torch.full_like(s.time, -1)
-    top, below = s.log_snr[min(2, s.T)], s.log_snr[min(2, s.T)] - s.log_snr[2:]  # below: 0 at index 2, increasing
+    log_snr = torch.cat([s.log_snr[:-1], s.log_snr[-2:-1]]) if s.zero_snr else s.log_snr  # T shares the bin of T - 1
+    top, below = log_snr[min(2, s.T)], log_snr[min(2, s.T)] - log_snr[2:]  # below: 0 at index 2, increasing
     width = below[-1:].sum() / count  # 0 if T is 1 or 2
     if s.T >= 2:
         tiny = torch.finfo(torch.float64).tiny

@@ -12,7 +12,7 @@ from torch import Tensor
 from diffusion.process.decoder import Decoder, FirstStep
 from diffusion.process.forward import q_marginal, q_sample
 from diffusion.process.gaussian import Gaussian, gaussian_kl
-from diffusion.process.parameterization import Target
+from diffusion.process.parameterization import Target, check_target
 from diffusion.process.posterior import q_posterior
 from diffusion.process.reverse import Variance, first_non_finite, p_reverse, predict_x_0, split_output
 from diffusion.process.schedule import NoiseSchedule, at
@@ -72,6 +72,9 @@ class Measure:
     clip_x0: bool = True
     target: Target | str = Target.EPS
     """What the model predicts."""
+
+    def __post_init__(self) -> None:
+        check_target(self.s, self.target)
 
     def rows(self, x_0: Tensor, i: Tensor, eps: Tensor, y: Tensor | None, chunk: int) -> Iterator[Seen]:
         """Call the model for pairs of an image and an index of the chain, at most `chunk` of them at a time.

@@ -5,6 +5,7 @@ With a = sqrt(alpha_bar_t) and b = sqrt(1 - alpha_bar_t):
     x_t = a x_0 + b eps        v = a eps - b x_0        score = grad log q(x_t) = -eps / b
 
 All arguments are (N, C, H, W), t is a LongTensor (N,) in 1..T. v: Salimans & Ho 2022; score: Song et al. 2021.
+At zero SNR a = 0: x_0 and v still tell x_0 and eps, eps and the score tell x_0 no longer.
 """
 
 from enum import StrEnum
@@ -22,6 +23,15 @@ class Target(StrEnum):
     X_0 = "x_0"
     V = "v"
     SCORE = "score"
+
+
+def check_target(s: NoiseSchedule, target: Target | str) -> None:
+    """Refuse a target that at zero SNR says nothing about x_0."""
+    if s.zero_snr and Target(target) in (Target.EPS, Target.SCORE):
+        raise ValueError(
+            f"at zero SNR (alpha_bar_T = 0) x_T is noise alone: a predicted {Target(target)} says nothing about x_0; "
+            "let the network predict v or x_0, or use a schedule or times that end above zero SNR"
+        )
 
 
 def target_of(s: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor, target: Target | str) -> Tensor:
@@ -67,8 +77,10 @@ def to_eps(s: NoiseSchedule, x_t: Tensor, t: Tensor, prediction: Tensor, target:
 def eps_error_scale(s: NoiseSchedule, target: Target | str) -> Tensor:
     """k_t with ||eps - eps_hat||^2 = k_t ||target - prediction||^2, (T + 1,) float64: 1, SNR, alpha_bar, 1 - alpha_bar.
 
-    At fixed x_t each of the four is affine in eps, with the factors 1, -b / a, 1 / a and -1 / b. 0 at index 0.
+    At fixed x_t each of the four is affine in eps, with the factors 1, -b / a, 1 / a and -1 / b. 0 at index 0. At zero
+    SNR the error of eps is 0 too; the table has next to nothing there instead, which the weights of eps undo.
     """
+    s = s.above_zero_snr()
     match Target(target):
         case Target.EPS:
             table = torch.ones_like(s.alpha_bar)

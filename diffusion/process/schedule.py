@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import log, pi
+from math import inf, log, pi
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _LEAST_LOG_ALPHA_BAR = 2 * log(torch.finfo(torch.float32).tiny)
+_ALMOST_NOTHING = 1e-20
+"""Far below what float32 can tell from 0 beside 1, far above where its inverse would overflow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,14 +26,18 @@ class NoiseSchedule:
     Everything else follows from this one table; differences such as 1 - alpha_bar_t are taken with expm1, because in
     the plain form they lose most of their digits at small t.
 
-    `respaced` gives the same process seen at fewer times. Such a chain is a schedule like any other; it only remembers
-    in `time` which time of the full process each index stands for, since that is the t the network was trained on.
+    `respaced` gives the same process seen at fewer times, `interpolated` also at times between whole ones. Such a chain
+    is a schedule like any other; it only remembers in `time` which time of the full process each index stands for,
+    since that is the t the network was trained on.
+
+    alpha_bar_T may be 0 (Lin et al. 2024: zero terminal SNR). Then x_T is noise alone, so that a predicted eps or score
+    says nothing about x_0 there; x_0 and v do.
     """
 
     log_alpha_bar: Tensor
-    """(T + 1,) float64: the sum of log alpha_1 .. log alpha_t; 0 at index 0, strictly decreasing."""
+    """(T + 1,) float64: the sum of log alpha_1 .. log alpha_t; 0 at index 0, strictly decreasing, -inf at most at T."""
     time: Tensor
-    """(T + 1,) int64: the time in the full process; 0..T unless respaced."""
+    """(T + 1,): the time in the full process; int64, 0..T unless respaced; float64 if interpolated."""
 
     def __post_init__(self) -> None:
         table = self.log_alpha_bar
@@ -39,11 +46,10 @@ class NoiseSchedule:
             raise ValueError(f"log_alpha_bar must be float64 of length T + 1 >= 2, got {got}")
         if table[0] != 0 or not bool((table.diff() < 0).all()):
             raise ValueError("log_alpha_bar must start at 0 and decrease strictly: every beta_t must lie in (0, 1)")
-        if not bool(table.isfinite().all()):
-            raise ValueError("alpha_bar_T must be above 0: at zero SNR a predicted eps says nothing about x_0")
-        if table[-1] < _LEAST_LOG_ALPHA_BAR:
+        least = float(table[table > -inf][-1])
+        if least < _LEAST_LOG_ALPHA_BAR:
             raise ValueError(
-                f"log alpha_bar_T = {float(table[-1]):.4g} is so low that sqrt(alpha_bar_T) is 0 in float32: "
+                f"log alpha_bar = {least:.4g} is so low that sqrt(alpha_bar) is 0 in float32: "
                 f"use smaller betas or fewer steps, so that it stays above {_LEAST_LOG_ALPHA_BAR:.4g}"
             )
 
@@ -119,14 +125,54 @@ class NoiseSchedule:
             return self
         listed = torch.as_tensor(times, device="cpu")
         if listed.dtype == torch.bool or (listed.is_floating_point() and listed.numel()):
-            raise ValueError(f"times must be whole numbers, got {_shortened(listed)}")
-        listed = listed.long()
-        if listed.ndim != 1 or len(listed) == 0 or bool((listed.diff() >= 0).any()):
-            raise ValueError(f"times must be a strictly decreasing list, got {_shortened(listed)}")
-        if listed[-1] < 1 or listed[0] > self.T:
-            raise ValueError(f"times must lie in 1..{self.T}, got {_shortened(listed)}")
-        index = torch.cat([listed, listed.new_zeros(1)]).flip(0).to(self.log_alpha_bar.device)
+            raise ValueError(f"times must be whole numbers (`interpolated` takes others), got {_shortened(listed)}")
+        index = self._ascending(listed.long())
         return NoiseSchedule(self.log_alpha_bar[index], self.time[index])
+
+    def interpolated(self, times: Sequence[float] | Tensor) -> NoiseSchedule:
+        """The same process seen at `times`, strictly decreasing within T..1, whole or not.
+
+        Between neighbouring whole times log SNR is linear in t. Between the data and t = 1, where it is infinite at one
+        end, there are no times; nor are there between T - 1 and T at zero terminal SNR.
+        """
+        position = self._ascending(torch.as_tensor(times, dtype=torch.float64, device="cpu"))
+        below = position.long()
+        whole, above = position == below, (below + 1).clamp(max=self.T)
+        if self.zero_snr and bool((position[-1] > self.T - 1) & ~whole[-1]):
+            raise ValueError(
+                f"there are no times between T - 1 and T = {self.T} of zero SNR, got {float(position[-1])}"
+            )
+        share = position - below
+        between = torch.nn.functional.logsigmoid(torch.lerp(self.log_snr[below], self.log_snr[above], share))
+        time = torch.lerp(self.time[below].double(), self.time[above].double(), share)
+        return NoiseSchedule(torch.where(whole, self.log_alpha_bar[below], between), time)
+
+    def time_at(self, log_snr: Sequence[float]) -> list[float]:
+        """When the process has these log SNRs, the inverse of `interpolated`; 1 or T for those beyond its ends."""
+        falling = -self.log_snr[1:].cpu().numpy()
+        times: list[float] = np.interp(-np.asarray(log_snr), falling, self.time[1:].cpu().numpy()).tolist()
+        return times
+
+    def rescaled_to_zero_snr(self) -> NoiseSchedule:
+        """sqrt(alpha_bar_t) shifted to be 0 at T and scaled to keep its value at t = 1. Lin et al. 2024, algorithm 1.
+
+        With a_t = sqrt(alpha_bar_t): a'_t = (a_t - a_T) a_1 / (a_1 - a_T), here without cancellation at small t.
+        """
+        if self.T < 2 or self.zero_snr:
+            raise ValueError("only a schedule of two or more steps that ends above zero SNR can be rescaled to it")
+        after = self.log_alpha_bar[1:]
+        shift = torch.log1p(-((after[-1] - after) / 2).exp())
+        return NoiseSchedule(torch.cat([self.log_alpha_bar[:1], after + 2 * (shift - shift[0])]), self.time)
+
+    def above_zero_snr(self) -> NoiseSchedule:
+        """The same, with next to nothing in place of an alpha_bar_T of 0.
+
+        For tables that would be 0 and infinity at T and of which only the product is used: it is then its limit.
+        """
+        if not self.zero_snr:
+            return self
+        last = self.log_alpha_bar[-2:-1] + log(_ALMOST_NOTHING)
+        return NoiseSchedule(torch.cat([self.log_alpha_bar[:-1], last]), self.time)
 
     def to(self, device: torch.device | str) -> NoiseSchedule:
         """The same tables on another device, to save copies in a loop."""
@@ -138,6 +184,11 @@ class NoiseSchedule:
     def T(self) -> int:
         """Number of steps."""
         return len(self.log_alpha_bar) - 1
+
+    @cached_property
+    def zero_snr(self) -> bool:
+        """Whether alpha_bar_T is 0, so that x_T is noise alone."""
+        return bool(self.log_alpha_bar[-1] == -inf)
 
     @cached_property
     def alpha_bar(self) -> Tensor:
@@ -180,6 +231,14 @@ class NoiseSchedule:
     def log_snr(self) -> Tensor:
         """Its logarithm."""
         return self.log_alpha_bar - self.one_minus_alpha_bar.log()
+
+    def _ascending(self, times: Tensor) -> Tensor:
+        """A chain's positions in this one: 0 and the given decreasing times, on this schedule's device."""
+        if times.ndim != 1 or len(times) == 0 or not bool((times.diff() < 0).all()):
+            raise ValueError(f"times must be a strictly decreasing list, got {_shortened(times)}")
+        if not (1 <= float(times[-1]) and float(times[0]) <= self.T):
+            raise ValueError(f"times must lie in 1..{self.T}, got {_shortened(times)}")
+        return torch.cat([times, times.new_zeros(1)]).flip(0).to(self.log_alpha_bar.device)
 
 
 def at(table: Tensor, t: Tensor, x: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from diffusion.process.schedule import NoiseSchedule, at
 
 def bound_weight(s: NoiseSchedule, variance: Variance | str = Variance.SMALL) -> Tensor:
     """beta_t^2 / (2 sigma_t^2 alpha_t (1 - alpha_bar_t)), (T + 1,) float64: what the bound multiplies
-    ||eps - eps_hat||^2 by. Ho et al. 2020, eq. 12. 0 at index 0."""
+    ||eps - eps_hat||^2 by. Ho et al. 2020, eq. 12. 0 at index 0; at zero SNR the inverse of next to nothing."""
+    s = s.above_zero_snr()
     weight = s.beta**2 / (2 * reverse_variance(s, variance) * s.alpha * s.one_minus_alpha_bar)
     weight[0] = 0
     return weight

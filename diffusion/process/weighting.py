@@ -60,7 +60,8 @@ class MinSNR:
     formula = "min(SNR, γ), of x_0"
 
     def of_eps(self, s: NoiseSchedule) -> Tensor:
-        weight = s.snr.clamp(max=self.gamma) / s.snr
+        snr = s.above_zero_snr().snr
+        weight = snr.clamp(max=self.gamma) / snr
         weight[0] = 0
         return weight
 

@@ -1,16 +1,16 @@
 """The ancestral sampler: draw from p_theta(x_{t-1} | x_t)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from diffusion.process.reverse import Variance, p_reverse
-from diffusion.samplers.loop import Denoiser, Step
+from diffusion.samplers.loop import Denoiser, Evaluation, Sampler, Step
 
 
 @dataclass(frozen=True)
-class Ancestral:
+class Ancestral(Sampler):
     """x_{t-1} = mu_theta(x_t, t) + sigma_t z. Ho et al. 2020, algorithm 2.
 
     The variance is read from the table that the bound reads. No noise at the last step, so that on N(0, I) data with
@@ -19,7 +19,9 @@ class Ancestral:
 
     variance: Variance | str = Variance.SMALL
 
-    def step(self, denoise: Denoiser, x_t: Tensor, i: int, draw: Callable[[], Tensor]) -> Step:
+    def step(
+        self, denoise: Denoiser, x_t: Tensor, i: int, draw: Callable[[], Tensor], past: Sequence[Evaluation]
+    ) -> Step:
         x_0_hat, _, v = denoise(x_t, i)
         p = p_reverse(denoise.s, x_t, denoise.index(i, x_t), x_0_hat, self.variance, v)
         return Step(p.mean if i == 1 else p.mean + p.variance.sqrt() * draw(), x_0_hat)

@@ -28,6 +28,7 @@ from diffusion.process import (
     Target,
     Variance,
     Weighting,
+    check_target,
     eps_error_scale,
     p_reverse,
     predict_x_0,
@@ -73,6 +74,9 @@ class DiffusionLoss:
     """Whether the network has a learned variance; else the bound's terms are those of the small one."""
     hybrid_weight: float = 1e-3
     """lambda."""
+
+    def __post_init__(self) -> None:
+        check_target(self.schedule, self.target)
 
     def __call__(self, net: nn.Module, batch: Minibatch) -> Losses:
         s = self.schedule

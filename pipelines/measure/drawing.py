@@ -155,9 +155,9 @@ class _Recorder:
         self.n = n
         self.kept = Frames()
 
-    def on_step(self, k: int, reached: int, x: Tensor, x_0_hat: Tensor) -> None:
+    def on_step(self, k: int, reached: float, x: Tensor, x_0_hat: Tensor) -> None:
         if k in self.shown:
-            self.keep(reached, x)
+            self.keep(int(reached), x)
 
     def keep(self, t: int, x: Tensor) -> None:
         self.kept.times.append(t)

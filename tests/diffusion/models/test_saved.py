@@ -55,6 +55,11 @@ class TestRoundTrip:
         save_model(tmp_path, **{**model, "architecture": architecture, "ema": state, "raw": state})
         assert load_model(tmp_path).classes is None
 
+    def test_a_schedule_down_to_zero_snr(self, model: dict[str, Any], tmp_path: Path) -> None:
+        schedule = model["schedule"].rescaled_to_zero_snr()
+        save_model(tmp_path, **{**model, "schedule": schedule})
+        assert torch.equal(load_model(tmp_path).schedule.log_alpha_bar, schedule.log_alpha_bar)
+
     def test_torchs_random_state_is_left_alone(self, folder: Path) -> None:
         before = torch.get_rng_state()
         load_model(folder)

@@ -96,11 +96,66 @@ def test_respaced_keeps_the_marginals_and_remembers_the_times(any_schedule):
         ([50.0, 20.9, 3.7], "whole numbers"),
         (torch.linspace(50, 1, 7), "whole numbers"),
         ([True], "whole numbers"),
+        ([9.5, 3.0], "`interpolated` takes others"),
     ],
 )
 def test_bad_times_are_refused(any_schedule, times, message):
     with pytest.raises(ValueError, match=message):
         any_schedule.respaced(times)
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ([3.5, 3.5], "strictly decreasing"),
+        ([float("nan")], "1..50"),
+        ([], "strictly decreasing"),
+        ([50.1], "1..50"),
+        ([5, 0.9], "1..50"),
+    ],
+)
+def test_bad_times_between_are_refused(any_schedule, times, message):
+    with pytest.raises(ValueError, match=message):
+        any_schedule.interpolated(times)
+
+
+def test_interpolated_is_the_table_at_whole_times_and_linear_in_log_snr_between(any_schedule):
+    s = any_schedule
+    between = s.interpolated([50, 20.25, 3.0, 1])
+    assert between.time.tolist() == [0, 1, 3, 20.25, 50]
+    assert torch.equal(between.log_alpha_bar[[0, 1, 2, 4]], s.log_alpha_bar[[0, 1, 3, 50]])
+    assert between.log_snr[3].item() == pytest.approx((0.75 * s.log_snr[20] + 0.25 * s.log_snr[21]).item(), rel=1e-12)
+    half = s.respaced([50, 20, 3]).interpolated([2.5])  # of a chain: between its own neighbours
+    assert half.time.tolist() == [0, 35]
+
+
+def test_the_time_of_a_log_snr_is_the_inverse(any_schedule):
+    times = [50.0, 49.5, 20.25, 2.0, 1.0]
+    log_snr = any_schedule.interpolated(times).log_snr.tolist()[:0:-1]
+    assert any_schedule.time_at(log_snr) == pytest.approx(times, rel=1e-12)
+    assert any_schedule.time_at([99.0, -99.0]) == [1, 50]
+
+
+def test_rescaled_to_zero_snr_is_the_papers_shift_and_scale(any_schedule):
+    s, z = any_schedule, any_schedule.rescaled_to_zero_snr()
+    a = s.alpha_bar.sqrt()
+    expected = (a[1:] - a[-1]) * a[1] / (a[1] - a[-1])  # Lin et al. 2024, algorithm 1
+    torch.testing.assert_close(z.alpha_bar.sqrt()[1:], expected, rtol=1e-12, atol=1e-16)
+    assert (z.alpha_bar[-1], z.log_alpha_bar[1], z.zero_snr, s.zero_snr) == (0, s.log_alpha_bar[1], True, False)
+
+
+def test_tables_at_zero_snr_are_those_of_noise_alone(any_schedule):
+    s = any_schedule.rescaled_to_zero_snr()
+    at_T = {name: getattr(s, name)[-1].item() for name in ("alpha_bar", "alpha", "beta", "snr", "log_snr")}
+    assert at_T == {"alpha_bar": 0, "alpha": 0, "beta": 1, "snr": 0, "log_snr": -torch.inf}
+    assert s.beta_tilde[-1] == s.one_minus_alpha_bar[-2]  # x_T says nothing: q(x_{T-1} | x_T, x_0) = q(x_{T-1} | x_0)
+    chain = s.respaced([50, 20])
+    assert (chain.beta[2], chain.beta_tilde[2]) == (1, s.one_minus_alpha_bar[20])
+    assert s.interpolated([50, 48.5]).alpha_bar[-1] == 0
+    assert s.interpolated([48.5]).log_snr[1].item() == pytest.approx((s.log_snr[48] + s.log_snr[49]).item() / 2)
+    assert s.time_at([s.log_snr[48].item()]) == [48]
+    with pytest.raises(ValueError, match=r"between T - 1 and T = 50 of zero SNR, got 49\.5"):
+        s.interpolated([49.5, 2])
 
 
 @pytest.mark.parametrize(
@@ -115,8 +170,11 @@ def test_bad_times_are_refused(any_schedule, times, message):
         (lambda: NoiseSchedule.log_snr_linear(9, log_snr_max=-1, log_snr_min=1), "must be below"),
         (lambda: NoiseSchedule.from_log_alpha_bar(torch.tensor([0.0, -1.0])), "float64"),
         (lambda: NoiseSchedule.from_log_alpha_bar(torch.tensor([0.0, -1.0, -1.0]).double()), "decrease"),
-        (lambda: NoiseSchedule.from_log_alpha_bar(torch.tensor([0.0, -torch.inf]).double()), "zero SNR"),
+        (lambda: NoiseSchedule.from_log_alpha_bar(torch.tensor([0.0, -torch.inf, -torch.inf]).double()), "decrease"),
+        (lambda: NoiseSchedule.from_log_alpha_bar(torch.tensor([0.0, -999.0, -torch.inf]).double()), "is 0 in float32"),
         (lambda: NoiseSchedule.from_betas([0.9] * 76), "is 0 in float32"),
+        (lambda: NoiseSchedule.linear(1).rescaled_to_zero_snr(), "two or more steps"),
+        (lambda: NoiseSchedule.linear(9).rescaled_to_zero_snr().rescaled_to_zero_snr(), "above zero SNR"),
     ],
 )
 def test_bad_schedules_are_refused(make, message):

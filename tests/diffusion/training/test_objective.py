@@ -58,16 +58,37 @@ class Net(nn.Module):
 @pytest.mark.parametrize("target", ["eps", "x_0", "v"])
 @pytest.mark.parametrize("decoder", [DiscretizedGaussian(LEVELS), NormalizedLevels(LEVELS)])
 def test_each_term_is_that_of_the_exact_bound(learned: bool, target: str, decoder: DiscretizedGaussian) -> None:
+    check_terms(S, learned, target, decoder)
+
+
+@pytest.mark.parametrize("target", ["x_0", "v"])
+def test_each_term_is_that_of_the_exact_bound_down_to_zero_snr(target: str) -> None:
+    zero = S.rescaled_to_zero_snr()
+    check_terms(zero, True, target, DiscretizedGaussian(LEVELS))
+    net, at_T = Net(learned=True), batch_at(torch.tensor([T]))
+    simple = DiffusionLoss(zero, DiscretizedGaussian(LEVELS), weighting=Plain(target), target=target, learned=True)
+    target_at_T = at_T.x_0 if target == "x_0" else -at_T.x_0
+    error = ((target_at_T - net(at_T.eps, at_T.t).chunk(2, dim=1)[0]) ** 2).mean()
+    torch.testing.assert_close(simple(net, at_T).loss, error[None])
+
+
+@pytest.mark.parametrize("target", ["eps", "score"])
+def test_what_says_nothing_about_x_0_at_zero_snr_is_not_trained(target: str) -> None:
+    with pytest.raises(ValueError, match=f"predicted {target} says nothing about x_0"):
+        DiffusionLoss(S.rescaled_to_zero_snr(), DiscretizedGaussian(LEVELS), target=target)
+
+
+def check_terms(s: NoiseSchedule, learned: bool, target: str, decoder: DiscretizedGaussian) -> None:
     """Every image at every time, with the same noise."""
     net = Net(learned=learned)
     images = batch_at(torch.ones(6, dtype=torch.int64))
     source = torch.Generator().manual_seed(1)
     eps = {t: torch.randn(6, 1, 4, 4, generator=source) for t in range(1, T + 1)}
     exact = bound(
-        net, S, images.x_0, noise=lambda t, _: eps[t], decoder=decoder, clip_x0=False, target=target,
+        net, s, images.x_0, noise=lambda t, _: eps[t], decoder=decoder, clip_x0=False, target=target,
         variance="learned" if learned else "small",
     )  # fmt: skip
-    loss = DiffusionLoss(S, decoder, target=target, learned=learned, goal="bound")
+    loss = DiffusionLoss(s, decoder, target=target, learned=learned, goal="bound")
     for t in range(1, T + 1):
         at_t = torch.full((6,), t)
         found = loss(net, replace(images, t=at_t, eps=eps[t], at_first=(t == 1,) * 6))
