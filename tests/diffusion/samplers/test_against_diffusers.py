@@ -8,6 +8,7 @@ schedulers keep x.
 from functools import partial
 from itertools import pairwise
 
+import diffusers
 import pytest
 import torch
 
@@ -16,7 +17,6 @@ from diffusion.samplers import DDIM, Ancestral, DPMSolver, Euler, Heun, UniPC, k
 from diffusion.samplers.loop import chain_of
 from tests.diffusion.samplers.analytic import Mixture, columns
 
-diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # its use of numpy
 
 S = NoiseSchedule.linear()
