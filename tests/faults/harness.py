@@ -88,7 +88,7 @@ class Attempt:
 
     def end(self) -> int:
         """Wait for its end; the exit status."""
-        self.process.wait(PATIENCE_S)
+        self.process.wait(self.lab.patience_s)
         self._reader.join(10)
         assert self.process.stdout is not None
         if not self._reader.is_alive():
@@ -138,6 +138,8 @@ class FaultLab:
     project: Project
     seconds: float = 0.0
     """Of all attempts so far."""
+    patience_s: float = PATIENCE_S
+    """How long an attempt may take to its end."""
     attempts: list[Attempt] = field(default_factory=list)
 
     @property

@@ -36,6 +36,7 @@ FILES = (
     "ema.safetensors",
     "optimizer.safetensors",
     "history.safetensors",
+    "health.safetensors",
     "state.json",
     "manifest.json",
 )

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(3 * 3600
 
 KILLS = int(os.environ.get("FAULTS_KILLS", "100"))
 SEED = 20
-STEPS_PER_KILL = 60
+STEPS_PER_KILL = 45
 VICTIMS = {"RayTrainWorker 0": 6, "RayTrainWorker 1": 6, "TrainController 0": 1, "the stage": 1, "everything": 1}
 """How often each is chosen."""
 EARLY = 0.3
@@ -102,6 +102,7 @@ def long_run(base: Project, tmp_path: Path) -> tuple[FaultLab, FaultLab]:
     """Two copies of a run that is long enough to be killed so often."""
     labs = tuple(copy_of(base, tmp_path / name) for name in ("calm", "killed"))
     for lab in labs:
+        lab.patience_s = 3600.0
         lab.project.set(train__steps=str(KILLS * STEPS_PER_KILL), train__val_every="500", train__log_every="50")
     return labs[0], labs[1]
 
