@@ -57,6 +57,13 @@ class Moments:
         mean = self.mean + shift * (other.n / n)
         return Moments(n, mean, self.scatter + other.scatter + np.outer(shift, shift) * (self.n * other.n / n))
 
+    def without(self, part: Moments) -> Moments:
+        """Of the other vectors: what was pooled with `part`, which must be fewer than all, up to rounding."""
+        n = self.n - part.n
+        shift = (self.mean - part.mean) * (self.n / n)
+        mean = part.mean + shift
+        return Moments(n, mean, self.scatter - part.scatter - np.outer(shift, shift) * (n * part.n / self.n))
+
     @property
     def covariance(self) -> Float64s:
         """(d, d): the unbiased covariance, scatter / (n - 1).

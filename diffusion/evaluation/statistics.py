@@ -36,6 +36,15 @@ class Estimate:
         return cls(float(x.mean()), float(x.std(ddof=1)) / sqrt(len(x)))
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A number that is no mean over independent values, and how far it may be off."""
+
+    value: float
+    standard_error: float
+    """Estimated standard deviation of the value over other sets of images."""
+
+
 @dataclass(frozen=True, eq=False)
 class Spread:
     """Means and squared deviations of d quantities over n observations; parts can be added up."""

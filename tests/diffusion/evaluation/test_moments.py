@@ -44,3 +44,14 @@ def test_features_must_be_rows(shape: tuple[int, ...]) -> None:
 def test_nothing_to_pool() -> None:
     with pytest.raises(ValueError, match="at least one chunk of features"):
         Moments.pooled([])
+
+
+@pytest.mark.parametrize("cut", [1, 400, 998])
+def test_without_a_part_is_the_rest(cut: int) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((1000, 5)) @ rng.standard_normal((5, 5)) + 100
+    part, rest = Moments.of(features[:cut]), Moments.of(features[cut:])
+    left = Moments.pooled([part, rest]).without(part)
+    assert left.n == 1000 - cut
+    np.testing.assert_allclose(left.mean, rest.mean, rtol=1e-12)
+    np.testing.assert_allclose(left.scatter, rest.scatter, rtol=1e-9, atol=1e-9)
