@@ -131,6 +131,27 @@ MUTATIONS = [
     ("samplers/loop.py", "self.s.time[index]", "index"),
     ("samplers/loop.py", "if self.clip_x0:", "if not self.clip_x0:"),
     ("samplers/times.py", "(2 * T * (steps - k) + steps)", "(2 * T * (steps - k - 1) + steps)"),
+    ("evaluation/moments.py", "(n * part.n / self.n)", "(part.n / self.n)"),
+    ("evaluation/kid.py", "np.fill_diagonal(k, 0)", "pass"),
+    ("evaluation/kid.py", "sums[j] += k.sum(axis=0)", "pass"),
+    ("evaluation/kid.py", "(1 if i == j else 2)", "1"),
+    ("evaluation/kid.py", "/ x.shape[1] + 1", "/ x.shape[1]"),
+    ("evaluation/kid.py", " - x.zeta / (x.n - 2) - zeta_xy / m", ""),
+    ("evaluation/kid.py", "+ 4 * zeta_xy / (n * m)", "- 4 * zeta_xy / (n * m)"),
+    ("evaluation/kid.py", "4 * _single(y, n, zeta_xy) / m", "4 * _single(y, n, zeta_xy) / n"),
+    ("evaluation/kid.py", "max(of_images, 0.0)", "0.0"),
+    ("evaluation/precision_recall.py", "np.fill_diagonal(square, np.inf)", "pass"),
+    ("evaluation/precision_recall.py", "_smallest(nearest[j], square.T)", "nearest[j]"),
+    ("evaluation/precision_recall.py", "square <= radius_x[i, None]", "square <= radius_y[j]"),
+    ("evaluation/precision_recall.py", "nearest.max(axis=1)", "nearest.min(axis=1)"),
+    ("evaluation/precision_recall.py", "float(balls.mean()) / k", "float(balls.mean())"),
+    ("evaluation/precision_recall.py", "square[square < x.shape[1]", "square[square < 0 * x.shape[1]"),
+    ("evaluation/frechet_interval.py", "(1 + level) / 2", "level"),
+    ("evaluation/frechet_interval.py", "distance(draws.integers(n, size=n))", "distance(draws.permutation(n))"),
+    ("evaluation/frechet_interval.py", "max(0.0, value - half)", "value - half"),
+    ("evaluation/frechet_at_infinity.py", "(h - 1) * np.array", "h * np.array"),
+    ("evaluation/frechet_at_infinity.py", "(pseudo - value) ** 2 / (h - 1)", "(pseudo - value) ** 2 / h**2"),
+    ("evaluation/frechet_at_infinity.py", "draws.permutation(len(x))", "np.arange(len(x))"),
 ]
 
 
@@ -145,6 +166,8 @@ def test_a_broken_formula_turns_a_test_red(tmp_path: Path, file: str, old: str, 
     assert source.count(old) >= 1, f"{old!r} no longer stands in {file}: bring this list up to date"
     target.write_text(source.replace(old, new, 1))
     tests = ["tests/diffusion/process", "tests/diffusion/samplers"]
+    if file.startswith("evaluation/"):
+        tests = ["tests/diffusion/evaluation"]
     if file.startswith("training/"):
         tests = [f"tests/diffusion/training/test_{name}.py" for name in ("times", "objective", "validation")]
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
