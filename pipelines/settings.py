@@ -53,7 +53,8 @@ class RaySettings(Section):
     """How long a worker waits for the others within one step."""
     hang_timeout_s: float = Field(default=120, gt=2)
     """A worker that tells nothing for so long, or is stuck in one place, is named, ended and replaced. Must be longer
-    than the slowest checkpoint takes to save, and than the first step where a GPU prepares its kernels."""
+    than the slowest checkpoint takes to save, than the first step where a GPU prepares its kernels, and twice as long
+    as loaders take to start (seconds for each, where they are more than the cores)."""
     grace_s: float = Field(default=60, gt=0)
     """How long a training that is asked to stop (SIGTERM, Ctrl-C) may take to end its step and save."""
     object_store_mb: int = Field(default=256, ge=80)

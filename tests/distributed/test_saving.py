@@ -1,11 +1,8 @@
 """Checkpoints while training goes on: what a step waits for, and what happens where the disk refuses."""
 
 import os
-import resource
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,17 +14,7 @@ from pipelines.cluster.saving import Saver
 from pipelines.errors import CheckpointError, RunLocked
 from pipelines.runs.checkpoint import newest_checkpoint
 from pipelines.runs.local import LocalStore
-
-
-@contextmanager
-def no_file_above(size: int) -> Iterator[None]:
-    """The system refuses to write more to a file (EFBIG), as a full disk would: for real, and in the middle of it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+from tests import limits
 
 
 def test_training_goes_on_while_a_slow_disk_saves(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +59,7 @@ def test_a_disk_that_refuses_stops_training_and_leaves_the_checkpoints(lab: Any)
     job = lab.job()
     lab.run(lab.job(steps=4))  # saves after 3 and at its end
     size = max(path.stat().st_size for path in job.run.folder.glob("step-*/*"))
-    with no_file_above(size // 2), pytest.raises(CheckpointError, match=r"could not be written: .*too large"):
+    with limits.file_size(size // 2), pytest.raises(CheckpointError, match=r"could not be written: .*too large"):
         lab.run(job)
     newest, skipped = newest_checkpoint(job.run)
     assert newest is not None
@@ -88,7 +75,7 @@ def test_or_training_goes_on_and_says_so(lab: Any) -> None:
     """Only the last state must be saved. What was refused before leaves no trace in it."""
     job = replace(lab.job(), continue_unsaved=True)
     events: list[Event] = []
-    with no_file_above(1000), pytest.raises(CheckpointError, match="step-00000010-final could not be written"):
+    with limits.file_size(1000), pytest.raises(CheckpointError, match="step-00000010-final could not be written"):
         lab.loop(job, events).run()
     assert [event.step for event in events if isinstance(event, NotSaved)] == [3, 6, 9]
     assert all("could not be written" in event.reason for event in events if isinstance(event, NotSaved))

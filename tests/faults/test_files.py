@@ -37,6 +37,7 @@ FILES = (
     "optimizer.safetensors",
     "history.safetensors",
     "health.safetensors",
+    "times.safetensors",
     "state.json",
     "manifest.json",
 )

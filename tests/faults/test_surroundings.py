@@ -118,7 +118,10 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
     "4 workers": {"PIPELINES__RAY__WORKERS": "4"},
     "as many workers as there are, from 1 to 4": {"PIPELINES__RAY__WORKERS": "[1, 4]"},
     "1 loader process for each worker": {"PIPELINES__RAY__LOADERS_PER_WORKER": "1"},
-    "4 loader processes for each worker": {"PIPELINES__RAY__LOADERS_PER_WORKER": "4"},
+    "4 loader processes for each worker": {
+        "PIPELINES__RAY__LOADERS_PER_WORKER": "4",
+        "PIPELINES__RAY__HANG_TIMEOUT_S": "60",  # eight processes that import torch on two cores take longer than 6 s
+    },
     "other PYTHONHASHSEED, time zone and locale": {"PYTHONHASHSEED": "7", "TZ": "Asia/Kathmandu", "LC_ALL": "C"},
 }
 

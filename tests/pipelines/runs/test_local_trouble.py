@@ -2,13 +2,13 @@
 
 import errno
 import os
-import resource
 from pathlib import Path
 
 import pytest
 
 from pipelines.errors import CheckpointError, StoreError
 from pipelines.runs.checkpoint import newest_checkpoint, prune
+from tests import limits
 
 LOST = [number for number, name in errno.errorcode.items() if name in ("EIO", "EBADMSG", "EUCLEAN")]
 UNANSWERED = [errno.EACCES, errno.EMFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT]
@@ -56,14 +56,9 @@ def test_what_a_system_does_not_answer_is_no_damage(run, save, same, monkeypatch
 
 def test_a_process_that_may_open_no_more_files_knows_nothing(run, save):
     name = save(250)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for call in (run.names, lambda: run.read(name, "state.json"), lambda: run.measure(name, "state.json")):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-        try:
-            with pytest.raises(StoreError, match=r"run.* could not be read: Too many open files"):
-                call()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with limits.open_files(0), pytest.raises(StoreError, match=r"run.* could not be read: Too many open files"):
+            call()
     assert run.names() == [name]
 
 

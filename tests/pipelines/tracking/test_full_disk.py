@@ -2,9 +2,7 @@
 
 import errno
 import os
-import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -16,19 +14,9 @@ from pipelines.tracking.run import identity as run_identity
 from pipelines.tracking.sender import send, send_leftovers
 from pipelines.tracking.spool import Spool, spool_folder
 from pipelines.tracking.store import connect
+from tests import limits
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
-
-
-@contextmanager
-def no_room_beyond(size: int) -> Iterator[None]:
-    """A write goes as far as this in its file, and the next one is an OSError, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def tracked(workplace):
@@ -49,7 +37,7 @@ def spool(workplace) -> Iterator[Spool]:
 def test_half_a_line_is_taken_back(spool):
     spool.metric("loss", 1, 0.5)
     before = spool.path.read_bytes()
-    with no_room_beyond(len(before) + 20), pytest.raises(OSError, match="File too large"):
+    with limits.file_size(len(before) + 20), pytest.raises(OSError, match="File too large"):
         spool.metric("loss", 2, 0.25)
     assert spool.path.read_bytes() == before
     spool.metric("loss", 2, 0.25)  # it was not kept, so it is no repetition
@@ -60,7 +48,7 @@ def test_half_a_file_is_not_kept(spool, tmp_path):
     (tmp_path / "note.txt").write_text("look at me")
     spool.artifact(tmp_path / "note.txt")
     (tmp_path / "note.txt").write_text("look at me again")
-    with no_room_beyond(12), pytest.raises(OSError, match="File too large"):
+    with limits.file_size(12), pytest.raises(OSError, match="File too large"):
         spool.artifact(tmp_path / "note.txt")
     assert [(file.name, file.read_text()) for file in spool.files.iterdir()] == [("note.txt", "look at me")]
 
@@ -68,7 +56,7 @@ def test_half_a_file_is_not_kept(spool, tmp_path):
 @pytest.mark.parametrize("room", [0, 20])
 def test_what_was_refused_is_kept_when_there_is_room(spool, room):
     """Also the line that says which run it is, which comes first."""
-    with no_room_beyond(room):
+    with limits.file_size(room):
         tracker = Tracker(spool)
         tracker.metrics(1, {"loss": 0.5})
         tracker.tags({"data.digest": "abc"})
@@ -122,7 +110,7 @@ def test_a_full_database_costs_a_line(workplace, spool, capsys):
     for step in range(1000):
         spool.metric("loss", step, 1.0)
     size = (workplace.folder / ".state/mlflow/mlflow.db").stat().st_size
-    with no_room_beyond(size), pytest.raises(TrackingError, match="store could not be used: disk I/O error"):
+    with limits.file_size(size), pytest.raises(TrackingError, match="store could not be used: disk I/O error"):
         send(spool, workplace.settings)
     assert capsys.readouterr().err == ""
     send(spool, workplace.settings)
