@@ -9,7 +9,7 @@ from diffusion.samplers.euler_maruyama import EulerMaruyama
 from diffusion.samplers.heun import Heun
 from diffusion.samplers.invert import invert
 from diffusion.samplers.loop import Denoiser, Evaluation, Prediction, Sampler, Step, sample
-from diffusion.samplers.names import SAMPLERS
+from diffusion.samplers.names import SAMPLERS, make_sampler, options_of
 from diffusion.samplers.predictor_corrector import PredictorCorrector
 from diffusion.samplers.probability_flow import ProbabilityFlow
 from diffusion.samplers.times import karras, leading, linspaced, trailing
@@ -36,6 +36,8 @@ __all__ = [
     "karras",
     "leading",
     "linspaced",
+    "make_sampler",
+    "options_of",
     "sample",
     "trailing",
 ]

@@ -65,7 +65,7 @@ def noising_strip(schedule: NoiseSchedule, images: NDArray[np.uint8], levels: in
     draw(table, path)
 
 
-def reverse_strip(frames: ArrayLike, times: Sequence[int], levels: int, path: Path) -> None:
+def reverse_strip(frames: ArrayLike, times: Sequence[float], levels: int, path: Path) -> None:
     """How samples come out of noise.
 
     Args:
@@ -78,7 +78,7 @@ def reverse_strip(frames: ArrayLike, times: Sequence[int], levels: int, path: Pa
         title="From noise to samples",
         subtitle="The reverse process: each row is one image at falling times t",
         images=pixels.swapaxes(0, 1),
-        columns=[f"t = {t}" for t in times],
+        columns=[f"t = {t:.4g}" for t in times],
     )
     draw(table, path)
 

@@ -1,0 +1,7 @@
+"""From a saved model to images: which sampler, which times, whose noise."""
+
+from diffusion.drawing.draw import Drawn, draw
+from diffusion.drawing.frames import Frames
+from diffusion.drawing.recipe import Recipe
+
+__all__ = ["Drawn", "Frames", "Recipe", "draw"]
