@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import TrackingError
 from pipelines.params import load_params
 from pipelines.settings import load_settings
 
@@ -27,38 +26,11 @@ def main() -> None:
     parser.add_argument("--name", help="registered model (default: register.name of params.yaml)")
     given = parser.parse_args()
     name = given.name or load_params().register_.name
-    chosen = choose(read(name), given.versions, name)
-    show(chosen, name)
+    from pipelines.tracking.fetch import chosen, known_versions
 
-
-def read(name: str) -> list[Version]:
-    """All versions of the model.
-
-    Raises:
-        TrackingError: there are none, or the registry does not answer.
-    """
-    from pipelines.tracking.registry import versions
-    from pipelines.tracking.store import connect, tracking_errors
-
-    settings = load_settings()
-    store = connect(settings, name)
-    with tracking_errors(settings):
-        known = versions(store, name)
-    if not known:
-        raise TrackingError(f"the registry has no versions of {name}: run `dvc repro`, or give another model's --name")
-    return known
-
-
-def choose(known: Sequence[Version], wanted: Sequence[str], name: str) -> list[Version]:
-    """The versions asked for by number or @alias.
-
-    Raises:
-        TrackingError: one does not exist; the message lists those that do.
-    """
-    names = {str(v.number): v for v in known} | {f"@{alias}": v for v in known for alias in v.aliases}
-    if unknown := [text for text in wanted if text not in names]:
-        raise TrackingError(f"{name} has no version {', '.join(unknown)}; there are {', '.join(names)}")
-    return list({names[text].number: names[text] for text in wanted}.values()) if wanted else list(known)
+    known = known_versions(load_settings(), name)
+    wanted = [chosen(known, text, name) for text in given.versions] or known
+    show(list({version.number: version for version in wanted}.values()), name)
 
 
 def show(chosen: Sequence[Version], name: str) -> None:

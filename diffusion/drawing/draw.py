@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from diffusion.drawing.frames import Frames, Recorder
 from diffusion.drawing.recipe import Recipe
@@ -44,6 +45,7 @@ def draw(
     ids: Sequence[int],
     *,
     label: int | None = None,
+    x_T: Tensor | None = None,
     shown: int = 0,
     moments: int = 10,
 ) -> Drawn:
@@ -53,7 +55,9 @@ def draw(
     changes no more than the rounding of the kernels (with `probability_flow`, its tolerance).
 
     Args:
+        ids: the numbers; with `x_T` one may come more than once.
         label: the class of all images; None: image i is of class i modulo their number, if there are any.
+        x_T: (N, C, H, W), to start from; None: each image's own, `start_of`.
         shown: keep the way out of the noise of so many of the first of them.
         moments: so many moments of it, besides the noise.
 
@@ -63,7 +67,7 @@ def draw(
     """
     device = next(saved.net.parameters()).device
     times = recipe.times(saved.schedule)
-    x_T = normal_per_image(seed, "sample-x_T", ids, 0, saved.shape).to(device)
+    x_T = (start_of(seed, ids, saved.shape) if x_T is None else x_T).to(device)
     recorder = Recorder(times, saved.levels, shown, moments) if shown else None
     if recorder:
         recorder.keep(times[0], x_T)
@@ -82,9 +86,14 @@ def draw(
     return Drawn(to_levels(x_0, saved.levels).cpu().numpy(), recorder.kept if recorder else Frames(), model.calls)
 
 
+def start_of(seed: int, ids: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """The noise that images start from, (N, C, H, W), for a shape (C, H, W)."""
+    return normal_per_image(seed, "sample-x_T", ids, 0, shape)
+
+
 def labels(
     saved: SavedModel, ids: Sequence[int], label: int | None, device: torch.device | str = "cpu"
-) -> torch.Tensor | None:
+) -> Tensor | None:
     """The class of each image, LongTensor (N,); None for a model without classes.
 
     Raises:
@@ -99,5 +108,5 @@ def labels(
     return torch.tensor([i % saved.classes if label is None else label for i in ids], device=device)
 
 
-def _told(saved: SavedModel, y: torch.Tensor | None) -> Model:
+def _told(saved: SavedModel, y: Tensor | None) -> Model:
     return saved.net if y is None else partial(saved.net, y=y)

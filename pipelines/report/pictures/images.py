@@ -83,6 +83,16 @@ def reverse_strip(frames: ArrayLike, times: Sequence[float], levels: int, path: 
     draw(table, path)
 
 
+def between_seeds(images: NDArray[np.uint8], seeds: tuple[int, int], levels: int, path: Path) -> None:
+    """Images on their way from one seed to another: uint8 (n, places, C, H, W) in 0..levels-1."""
+    table = Table(
+        title="From one seed to another",
+        subtitle=f"Each row is one image whose noise turns from seed {seeds[0]} (left) to seed {seeds[1]} (right)",
+        images=from_levels(images, levels),
+    )
+    draw(table, path)
+
+
 def _grid(images: NDArray[np.uint8], levels: int, path: Path, title: str, subtitle: str, captions: list[str]) -> None:
     shown = images[:_MOST]
     columns = columns_for(len(shown), max(shown.shape[-2:]))
