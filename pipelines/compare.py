@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pipelines.params import load_params
+from pipelines.report.scores import distances, rows
 from pipelines.settings import load_settings
 
 if TYPE_CHECKING:
@@ -90,8 +91,11 @@ def _table(group: Sequence[Version]) -> Table:
         table.add_column(" ".join([str(version.number), *version.aliases]), justify="right")
     for label, cell in _ROWS.items():
         table.add_row(label, *(cell(version) for version in group))
-    for metric in sorted({key for version in group for key in version.evaluation if key.startswith(("fd_", "fid"))}):
-        table.add_row(metric, *(_distance(version, metric) for version in group))
+    for metric in sorted({name for version in group for name in distances(version.evaluation)}):
+        found = [version.evaluation.get(metric, {}) for version in group]
+        for label, texts in rows(metric, found).items():
+            table.add_row(label, *texts)
+        table.add_row("  of real images", *rows(metric, [distance.get("held_out", {}) for distance in found])[metric])
     return table
 
 
@@ -113,14 +117,6 @@ def _term(name: str) -> Any:
         return "" if bits is None else f"{bits[name]:.4f} ± {bits[f'{name}_se']:.4f}"
 
     return cell
-
-
-def _distance(version: Version, metric: str) -> str:
-    found = version.evaluation.get(metric)
-    if found is None:
-        return ""
-    floor = f" (floor {found['floor']:.3g})" if "floor" in found else ""
-    return f"{found['value']:.4g}{floor}"
 
 
 _ROWS: dict[str, Any] = {

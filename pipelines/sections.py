@@ -6,6 +6,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+GROUPS = 20
+"""Of images, each left out once for the infinite-sample value of a Fréchet distance."""
+
+
+def fewest_images(features: int) -> int:
+    """Images that all measures of a set need: the covariance is not singular, also without one of the groups."""
+    return max(GROUPS, -(-(features + 1) * GROUPS // (GROUPS - 1)))
+
 
 class Section(BaseModel):
     """A part of params.yaml: no unknown keys, no coercion between types, no change after reading."""

@@ -37,6 +37,7 @@ def test_versions_gate_and_comparison(workplace, capsys):
     assert version.model_digest == digest == json.loads(first)["model_digest"]
     assert version.evaluation["bits_per_dim"]["total"] == 2.0
     assert version.tags["data.digest"] == "d" * 64
+    assert version.tags["fd_classifier"] == "3.5"
     assert version.params["train.steps"] == str(workplace.params.train.steps)
 
     workplace.model(seed=2, total=1.9)
@@ -54,6 +55,8 @@ def test_versions_gate_and_comparison(workplace, capsys):
     compare.show(registered(workplace), "ddpm-digits")
     printed = capsys.readouterr().out
     assert "2 champion" in printed
+    assert "3.5 (3.3 to 3.7)" in printed
+    assert "of real images" in printed
     assert "measured with another bits_per_dim.split" in printed
     assert [[v.number for v in group] for group in compare.by_card(registered(workplace))] == [[1, 2, 3], [4]]
     with pytest.raises(TrackingError, match=r"no version 9; there are 1, 2, 3, 4, @champion"):
