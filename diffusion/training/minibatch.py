@@ -14,6 +14,7 @@ from diffusion.process import to_unit
 from diffusion.training.batches import Batches, Images
 from diffusion.training.draws import draw, mirror
 from diffusion.training.shard import ShardMaker, ShardSource
+from diffusion.training.tensors import to_device
 from diffusion.training.times import Times
 
 
@@ -105,7 +106,7 @@ class Minibatches:
 
     def _shard(self, step: int, shard: int) -> Minibatch:
         made = (self.ahead or self.maker)(step, shard)
-        images = self._to_device(made.images)
+        images = to_device(made.images, self.device)
         t = self.times.of(step, shard, len(images))
         weights = self.times.weights(step, t)
         seed = self.batches.seed
@@ -113,15 +114,11 @@ class Minibatches:
         labels = self.images.labels if self.labelled else None
         return Minibatch(
             x_0=mirror(to_unit(images, self.levels), draws.flip),
-            t=self._to_device(torch.from_numpy(t)),
+            t=to_device(torch.from_numpy(t), self.device),
             eps=draws.eps,
-            y=None if labels is None else self._to_device(torch.from_numpy(labels[self.batches.indices(step, shard)])),
-            weight=None if weights is None else self._to_device(torch.from_numpy(weights.astype(np.float32))),
+            y=None
+            if labels is None
+            else to_device(torch.from_numpy(labels[self.batches.indices(step, shard)]), self.device),
+            weight=None if weights is None else to_device(torch.from_numpy(weights.astype(np.float32)), self.device),
             at_first=tuple((t == 1).tolist()),
         )
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        """The tensor there; a GPU takes it from page-locked memory, so that the host need not wait."""
-        if torch.device(self.device).type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
