@@ -37,7 +37,7 @@ class RaySettings(Section):
     cpus_per_worker: float = Field(default=1, gt=0)
     """Cores reserved for each worker. Each uses one thread, because the number of threads changes bits."""
     gpus_per_worker: float = Field(default=0, ge=0)
-    """GPUs for each worker."""
+    """GPUs for each worker. Below 1 several share one, and their messages take the slower way through the host."""
     loaders_per_worker: int = Field(default=0, ge=0)
     """Processes beside each training worker that read its images and draw its noise ahead; 0: it does so itself. They
     can pay only where a virtual shard takes longer to make than the 1 to 2 ms that handing it over costs (digits take
