@@ -98,6 +98,11 @@ class Extractor(nn.Module):
         return self.to(device)
 
     @property
+    def features(self) -> int:
+        """Their number."""
+        return self.design.features
+
+    @property
     def resize(self) -> str:
         """What is done to the size of the images, for the card."""
         return f"area to {LARGEST_SIDE}x{LARGEST_SIDE}" if self.design.side > LARGEST_SIDE else "none"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -29,11 +29,11 @@ _PER_TASK = 256
 class Network(Protocol):
     """What makes features of images: small enough to travel with every task."""
 
-    batch_size: int
+    batch_size: ClassVar[int]
     """Images per call."""
-    worth_workers: int
+    worth_workers: ClassVar[int]
     """Images from which on it pays to start workers, each of which imports torch and clean-fid for seconds."""
-    worth_a_gpu: bool
+    worth_a_gpu: ClassVar[bool]
 
     def from_levels(self, images: Levels, levels: int) -> Tensor:
         """(n, C, H, W), float in 0..255: what the network takes for these images."""
