@@ -113,7 +113,8 @@ def main() -> None:
             if k:
                 speeds[key].append(speed)
     print(
-        f"{name}, {n} images at once, {steps} steps, {asked.threads} threads, torch {torch.__version__}, {platform.machine()}"
+        f"{name}, {n} images at once, {steps} steps, {asked.threads} threads, "
+        f"torch {torch.__version__}, {platform.machine()}"
     )
     for key, values in speeds.items():
         ratio = statistics.median(v / d for v, d in zip(values, speeds["diffusers"], strict=True))

@@ -10,6 +10,10 @@ GROUPS = 20
 """Of images, each left out once for the infinite-sample value of a Fréchet distance."""
 
 
+DIMENSIONS = {"inception": 2048, "clip": 512}
+"""Numbers of features of the networks that were trained elsewhere."""
+
+
 def fewest_images(features: int) -> int:
     """Images that all measures of a set need: the covariance is not singular, also without one of the groups."""
     return max(GROUPS, -(-(features + 1) * GROUPS // (GROUPS - 1)))
@@ -191,13 +195,19 @@ class TrainParams(Section):
 class ReferenceParams(Section):
     """The features in which samples are compared with data."""
 
-    extractor: Literal["auto", "classifier", "random"] = "auto"
-    """`classifier`: a small one trained on the labels. `random`: fixed random convolutions. `auto`: the first if there
-    are labels, else the second."""
+    extractor: Literal["dataset", "classifier", "random", "inception", "clip"] = "dataset"
+    """`inception`: FID, of Heusel et al. 2017; for photographs, and 10,000 samples or more. `clip`: ViT-B/32. Both have
+    weights from elsewhere (infra/cluster.yaml says where). `classifier`: a small one trained on the labels. `random`:
+    fixed random convolutions. `dataset`: a classifier if there are labels, else random."""
     features: int = Field(default=64, ge=2, le=2048)
-    """Number of features."""
+    """Number of features of `classifier` and `random`; `inception` has 2,048, `clip` 512."""
     steps: int = Field(default=400, ge=1)
     """Training steps of the classifier."""
+
+    @property
+    def dimension(self) -> int:
+        """The number of features."""
+        return DIMENSIONS.get(self.extractor, self.features)
 
 
 class SampleParams(Section):
