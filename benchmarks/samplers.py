@@ -60,7 +60,7 @@ LINES = (
     _line("UniPC 3", "unipc", "C9", order=3),
     Line(
         "probability flow, RK45",
-        tuple(Recipe("probability_flow", 2, options={"tolerance": tolerance}) for tolerance in (0.1, 1e-2, 1e-3)),
+        tuple(Recipe("probability_flow", options={"tolerance": tolerance}) for tolerance in (0.1, 1e-2, 1e-3)),
         "k",
     ),
 )
@@ -161,10 +161,16 @@ def plot(table: pd.DataFrame, floor: float, path: Path) -> None:
                     rows["calls"], rows["distance"], 2 * rows["spread"], label=line.name, linestyle=dashes, **style
                 )
         axes.axhline(floor, color=QUIET, linewidth=1)
-        axes.annotate("held-out digits", (axes.get_xlim()[1], floor), ha="right", va="bottom", color=QUIET, fontsize=9)
-        axes.set(xscale="log", yscale="log", xlabel="network calls per image", ylabel="Fréchet distance")
+        axes.annotate(
+            "365 held-out digits", (axes.get_xlim()[1], floor), ha="right", va="bottom", color=QUIET, fontsize=9
+        )
+        axes.set(
+            xscale="log", yscale="log", xlabel="network calls per image", ylabel="Fréchet distance ± 2 standard errors"
+        )
         ticks = [5, 10, 20, 50, 100, 200]
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        heights = [1, 2, 5, 10, 20, 50]
+        axes.set_yticks(heights, [str(height) for height in heights])
         axes.minorticks_off()
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
 
