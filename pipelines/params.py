@@ -72,6 +72,15 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _dropped_labels_are_told(self) -> Params:
+        if self.train.label_dropout > 0 and not self.model.class_conditional:
+            raise ValueError(
+                f"train.label_dropout is {self.train.label_dropout}, but model.class_conditional is false: the network "
+                "is told no labels that could be left out; set one or the other"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _enough_samples(self) -> Params:
         count, features = self.sample.count, self.reference.features
         if count <= features:

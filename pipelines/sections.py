@@ -146,6 +146,9 @@ class TrainParams(Section):
     """Of the average of the weights, after its warm-up."""
     horizontal_flip: bool = False
     """Mirror each training image with probability 1/2."""
+    label_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """With model.class_conditional: the share of training images whose class the network is not told, so that it learns
+    to do without and can be guided (Ho & Salimans 2022). 0.1 to 0.2 is usual. The bounds always tell it."""
     log_every: int = Field(default=10, ge=1)
     """Steps between points of the loss curve and of the running bound."""
     val_every: int = Field(default=500, ge=1)

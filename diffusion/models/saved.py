@@ -42,6 +42,8 @@ class SavedModel:
     """(C, H, W) of one image."""
     classes: int | None
     """Number of class labels; None for a network without labels."""
+    null_label: bool
+    """Whether the label `classes` means that the class is not told."""
     predicts: Target
     """What the network predicts."""
     learned_variance: bool
@@ -128,6 +130,7 @@ def load_model(folder: Path, weights: Literal["ema", "raw"] = "ema", device: tor
         levels=description.levels,
         shape=description.architecture.shape,
         classes=description.architecture.classes,
+        null_label=description.architecture.null_label,
         predicts=Target(description.predicts),
         learned_variance=description.architecture.learned_variance,
         digest=description.digests.content,

@@ -41,6 +41,7 @@ class UNet(nn.Module):
         classes: int | None = None,
         fourier_features: Sequence[int] = (),
         learned_variance: bool = False,
+        null_label: bool = False,
     ) -> None:
         """Each argument is described at the field of `Architecture` with its name.
 
@@ -61,8 +62,9 @@ class UNet(nn.Module):
             classes,
             tuple(fourier_features),
             learned_variance,
+            null_label,
         )
-        self.condition = Condition(a.channels, a.condition_width, a.classes)
+        self.condition = Condition(a.channels, a.condition_width, a.labels)
         self.head = nn.Conv2d(a.head_channels, a.channels, 3, padding=1)
         self.down = nn.ModuleList(_down_levels(a))
         self.middle = nn.ModuleList(_middle(a))
@@ -76,7 +78,8 @@ class UNet(nn.Module):
         Args:
             x_t: (N, C, H, W), noised images.
             t: (N,) times on the scale 0..T, LongTensor or floating.
-            y: (N,) LongTensor of labels in 0..classes - 1 for a network built with `classes`, else None.
+            y: (N,) LongTensor of labels in 0..classes - 1 for a network built with `classes`, else None. With a null
+                label `classes` itself is one too: the class is not told.
 
         Raises:
             ValueError: x_t, t or y is not as above.

@@ -36,6 +36,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "model": {"learned_variance": True, "predicts": "v"},
         "train": {"objective": "bound", "times": "stratified"},
     },
+    "classes, some left out": {"model": {"class_conditional": True}, "train": {"label_dropout": 0.2}},
     "x_0, min-SNR": {"model": {"predicts": "x_0"}, "train": {"weighting": "min_snr", "weighting_gamma": 2.0}},
 }
 
@@ -88,6 +89,7 @@ def test_a_variant_is_trained_resumed_measured_and_drawn_from(name: str, prepare
     write_outcome(ends[1], folder)
     saved = load_model(folder)
     assert (saved.predicts, saved.learned_variance) == (params.model.predicts, params.model.learned_variance)
+    assert (saved.classes, saved.null_label) == ((10, True) if params.train.label_dropout else (None, False))
     assert (folder / "weights.png").exists()
 
     model, test = find_model(folder, "ema"), open_split(prepared, "test")
@@ -147,6 +149,8 @@ def test_ancestral_samples_with_the_learned_variance_differ(tmp_path: Path) -> N
         ("process", {"T": 3}, r"process\.T\n.* greater than or equal to 4"),
         ("train", {"val_images": 1}, r"train\.val_images\n.* greater than or equal to 2"),
         ("train", {"val_calls": 50}, "val_calls must be odd"),
+        ("train", {"label_dropout": 0.1}, r"label_dropout is 0\.1, but model\.class_conditional is false"),
+        ("train", {"label_dropout": 1.0}, r"train\.label_dropout\n.* less than 1"),
     ],
 )
 def test_parameters_that_contradict_each_other(section: str, values: dict[str, Any], message: str) -> None:
