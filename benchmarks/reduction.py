@@ -80,7 +80,7 @@ class Measured:
         return Params.model_validate(values)
 
 
-def trainer(mode: str, params: Params, images: Any, rank: int, workers: int) -> Trainer:
+def trainer(mode: str, params: Params, images: Any, rank: int, workers: int, device: str = "cpu") -> Trainer:
     """A training at step 0, as a worker of the pipeline would make it."""
     import torch
 
@@ -103,13 +103,16 @@ def trainer(mode: str, params: Params, images: Any, rank: int, workers: int) -> 
     train, (channels, side, _) = params.train, images.shape
     model = params.model.model_dump(exclude={"kind", "class_conditional", "predicts"})
     torch.manual_seed(0)
-    net = UNet(side, channels, **model)
+    net = UNet(side, channels, **model).to(device)
     batches = Batches(len(images), train.batch_size, train.virtual_shards, params.seed)
-    minibatches = Minibatches(images, images.levels, batches, build_times(params), flip=train.horizontal_flip)
-    loss = build_loss(params, images.levels)
-    tally = Tally(loss.schedule, log_snr_bins(loss.schedule, BINS).of_index + 1, BINS)
+    times, flip = build_times(params, device), train.horizontal_flip
+    minibatches = Minibatches(images, images.levels, batches, times, flip=flip, device=device)
+    loss = build_loss(params, images.levels, device)
+    bins, per_time = log_snr_bins(loss.schedule, BINS).of_index.to(device) + 1, train.times == "importance"
+    tally = Tally(loss.schedule, bins, BINS, per_time)
     objective = Objective(minibatches, loss, tally, train.microbatch, dropout=params.model.dropout > 0)
-    state = TrainingState(net, EMA(net, 0.999), AdamW(net), History(tallied=tally.kept), Health(), minibatches.times)
+    history, health = History(device, tally.kept), Health(device=device)
+    state = TrainingState(net, EMA(net, 0.999), AdamW(net), history, health, times)
     rule = UpdateRule(learning_rate(train), train.clip_norm)
     shares = Shares(train.virtual_shards, workers)
     return Trainer(state, reduction(mode, net, objective, shares, rank), rule, tally)

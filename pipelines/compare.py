@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import TrackingError
 from pipelines.params import load_params
+from pipelines.report.scores import distances, rows
 from pipelines.settings import load_settings
 
 if TYPE_CHECKING:
@@ -27,38 +27,11 @@ def main() -> None:
     parser.add_argument("--name", help="registered model (default: register.name of params.yaml)")
     given = parser.parse_args()
     name = given.name or load_params().register_.name
-    chosen = choose(read(name), given.versions, name)
-    show(chosen, name)
+    from pipelines.tracking.fetch import chosen, known_versions
 
-
-def read(name: str) -> list[Version]:
-    """All versions of the model.
-
-    Raises:
-        TrackingError: there are none, or the registry does not answer.
-    """
-    from pipelines.tracking.registry import versions
-    from pipelines.tracking.store import connect, tracking_errors
-
-    settings = load_settings()
-    store = connect(settings, name)
-    with tracking_errors(settings):
-        known = versions(store, name)
-    if not known:
-        raise TrackingError(f"the registry has no versions of {name}: run `dvc repro`, or give another model's --name")
-    return known
-
-
-def choose(known: Sequence[Version], wanted: Sequence[str], name: str) -> list[Version]:
-    """The versions asked for by number or @alias.
-
-    Raises:
-        TrackingError: one does not exist; the message lists those that do.
-    """
-    names = {str(v.number): v for v in known} | {f"@{alias}": v for v in known for alias in v.aliases}
-    if unknown := [text for text in wanted if text not in names]:
-        raise TrackingError(f"{name} has no version {', '.join(unknown)}; there are {', '.join(names)}")
-    return list({names[text].number: names[text] for text in wanted}.values()) if wanted else list(known)
+    known = known_versions(load_settings(), name)
+    wanted = [chosen(known, text, name) for text in given.versions] or known
+    show(list({version.number: version for version in wanted}.values()), name)
 
 
 def show(chosen: Sequence[Version], name: str) -> None:
@@ -118,8 +91,11 @@ def _table(group: Sequence[Version]) -> Table:
         table.add_column(" ".join([str(version.number), *version.aliases]), justify="right")
     for label, cell in _ROWS.items():
         table.add_row(label, *(cell(version) for version in group))
-    for metric in sorted({key for version in group for key in version.evaluation if key.startswith(("fd_", "fid"))}):
-        table.add_row(metric, *(_distance(version, metric) for version in group))
+    for metric in sorted({name for version in group for name in distances(version.evaluation)}):
+        found = [version.evaluation.get(metric, {}) for version in group]
+        for label, texts in rows(metric, found).items():
+            table.add_row(label, *texts)
+        table.add_row("  of real images", *rows(metric, [distance.get("held_out", {}) for distance in found])[metric])
     return table
 
 
@@ -141,14 +117,6 @@ def _term(name: str) -> Any:
         return "" if bits is None else f"{bits[name]:.4f} ± {bits[f'{name}_se']:.4f}"
 
     return cell
-
-
-def _distance(version: Version, metric: str) -> str:
-    found = version.evaluation.get(metric)
-    if found is None:
-        return ""
-    floor = f" (floor {found['floor']:.3g})" if "floor" in found else ""
-    return f"{found['value']:.4g}{floor}"
 
 
 _ROWS: dict[str, Any] = {

@@ -1,7 +1,9 @@
 """Stage `evaluate`: the variational bound on the test split, term by term, and how far the samples are from the data.
 
-The bound is exact in t: every time is visited once for each image. The distance is Fréchet's in the features of the
-reference stage. Beside them stands what the same images cost without a model.
+The bound is exact in t: every time is visited once for each image, and beside it stands what the same images cost
+without a model. The samples are compared with the training images in the features of the reference stage: Fréchet
+distance with an interval and its value for infinitely many images, KID, precision and recall. Beside these stands what
+held-out images come to.
 """
 
 from __future__ import annotations
@@ -21,9 +23,8 @@ def main() -> None:
     from pipelines.cluster.session import ray_session
     from pipelines.measure.bound import Measuring
     from pipelines.measure.evaluating import Inputs, evaluate
-    from pipelines.measure.features import mapper_for
+    from pipelines.measure.features import by_size
     from pipelines.measure.model import device_of, find_model
-    from pipelines.measure.sampling import read_samples
     from pipelines.measure.tables import METRICS, PER_IMAGE, PER_TIMESTEP, SHARES, write_evaluation
     from pipelines.params import load_params
     from pipelines.project import results
@@ -34,11 +35,10 @@ def main() -> None:
     params, settings = load_params(), load_settings()
     model = find_model(results("train"), params.evaluate.weights, device_of(settings))
     inputs = Inputs(results("prepare"), results("reference"), results("sample"))
-    feature_mapper = mapper_for(read_samples(inputs.samples).card.count, settings)
     final = results("evaluate")
     with ray_session(settings), outputs(final) as folder:
         measuring = Measuring(model, params.evaluate, params.seed)
-        evaluation = evaluate(measuring, inputs, on_ray(settings), feature_mapper)
+        evaluation = evaluate(measuring, inputs, on_ray(settings), by_size(settings))
         write_evaluation(folder, evaluation)
     with stage_run("evaluate", params, settings, key=evaluation.key) as tracker:
         track(tracker, evaluation)
@@ -50,21 +50,25 @@ def main() -> None:
     print(evaluation.summary())
 
 
+def named(metric: str, numbers: dict[str, float]) -> dict[str, float]:
+    """Names for MLflow: `fd_classifier` for the value, `fd_classifier_low`, `fd_classifier_kid` .. for the others."""
+    return {metric if name == "value" else f"{metric}_{name}": number for name, number in numbers.items()}
+
+
 def track(tracker: Tracker, evaluation: Evaluation) -> None:
     """Log the numbers under their names, and L_t as one curve with step = t."""
     from pipelines.measure.tables import bits_of
 
-    reference = evaluation.distance.card.reference
-    floor = {f"{reference.metric}_floor": reference.floor.value} if reference.floor else {}
-    card = json.dumps(asdict(evaluation.card), sort_keys=True)
+    distance = evaluation.distance
+    cards = {"bound.card": evaluation.card, f"{distance.metric}.card": distance.card}
     digests = {"model.digest": evaluation.card.model_digest, "data.digest": evaluation.card.data_digest}
-    tracker.tags({**digests, "bound.card": card})
+    tracker.tags(digests | {name: json.dumps(asdict(card), sort_keys=True) for name, card in cards.items()})
     tracker.metrics(
         0,
         {
             **{f"bound/{name}": value for name, value in bits_of(evaluation).items()},
-            reference.metric: evaluation.distance.value,
-            **floor,
+            **named(distance.metric, distance.samples.numbers()),
+            **(named(f"{distance.metric}_held_out", distance.held_out.numbers()) if distance.held_out else {}),
             "yardstick/uniform": evaluation.yardstick.uniform,
             "yardstick/histogram": evaluation.yardstick.histogram,
         },

@@ -26,6 +26,7 @@ from pipelines.sections import (
     SampleParams,
     Section,
     TrainParams,
+    fewest_images,
 )
 
 
@@ -83,10 +84,10 @@ class Params(Section):
     @model_validator(mode="after")
     def _enough_samples(self) -> Params:
         count, features = self.sample.count, self.reference.features
-        if count <= features:
+        if count < (fewest := fewest_images(features)):
             raise ValueError(
-                f"sample.count ({count}) must exceed reference.features ({features}), "
-                "or the covariance of the samples is singular"
+                f"sample.count ({count}) must be {fewest} or more for the {features} features of reference.features, "
+                "or the covariance of the samples is singular or close to it"
             )
         return self
 

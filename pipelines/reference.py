@@ -1,4 +1,4 @@
-"""Stage `reference`: the features in which samples are compared with data, and the training images' moments in them.
+"""Stage `reference`: the features in which samples are compared with data, of the training images and held-out ones.
 
 Once per data set: a small classifier trained on the labels, or fixed random convolutions where there are none. A
 distance in such features is called `fd_classifier` or `fd_random`, never FID, which means Inception's.
@@ -7,8 +7,7 @@ distance in such features is called `fd_classifier` or `fd_random`, never FID, w
 
 def main() -> None:
     """Make the reference for the prepared images and leave it in results/reference/."""
-    from pipelines.data.manifest import read_manifest
-    from pipelines.measure.features import mapper_for
+    from pipelines.measure.features import by_size
     from pipelines.measure.reference import CARD, write_reference
     from pipelines.measure.referencing import make_reference
     from pipelines.params import load_params
@@ -18,10 +17,9 @@ def main() -> None:
     from pipelines.tracking.run import stage_run
 
     params, settings = load_params(), load_settings()
-    data, final = results("prepare"), results("reference")
-    mapper = mapper_for(read_manifest(data).total, settings)
+    final = results("reference")
     with outputs(final) as folder:
-        reference = make_reference(data, params.reference, params.seed, mapper)
+        reference = make_reference(results("prepare"), params.reference, params.seed, by_size(settings))
         write_reference(folder, reference)
     card = reference.card
     with stage_run("reference", params, settings, key=card.extractor_digest) as tracker:

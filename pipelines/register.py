@@ -16,6 +16,7 @@ from typing import Any
 from pipelines.errors import TrackingError
 from pipelines.params import Params, load_params
 from pipelines.project import results, state, workspace
+from pipelines.report.scores import distances
 from pipelines.settings import Settings, load_settings
 from pipelines.stage import outputs
 
@@ -140,6 +141,7 @@ def _tags(params: Params, found: Results) -> dict[str, str]:
         "run.key": found.run_key,
         "dvc.lock.sha256": sha256(lock.read_bytes()).hexdigest() if lock.exists() else "",
         "bits_per_dim": f"{bits['total']:.6g}",
+        **{name: f"{distance['value']:.6g}" for name, distance in distances(found.evaluation).items()},
         "evaluation": json.dumps(found.evaluation, sort_keys=True),
         "training": json.dumps(found.training, sort_keys=True),
         "params": json.dumps(params_flat(params), sort_keys=True),

@@ -1,7 +1,15 @@
 """Stage `sample`: images drawn from the trained model on any number of workers, with the same bits on each.
 
-Image i depends on (seed, i) alone. The files appear together when all images are there, or not at all.
+Image i depends on (seed, i) alone. Every batch is kept when it is done, so that a killed job goes on from there; the
+files appear together when all images are there, or not at all.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipelines.measure.sampling import Speed
 
 
 def main() -> None:
@@ -10,28 +18,46 @@ def main() -> None:
 
     from pipelines.cluster.parallel import on_ray
     from pipelines.cluster.session import ray_session
+    from pipelines.measure.committed import Committed, job_key
     from pipelines.measure.drawing import Drawing
     from pipelines.measure.model import device_of, find_model
     from pipelines.measure.sampling import CARD, GRID, STRIP, draw_samples, read_samples
     from pipelines.params import load_params
     from pipelines.project import results
+    from pipelines.runs.address import run_store
     from pipelines.runs.digest import digest
+    from pipelines.runs.lock import run_lock
     from pipelines.settings import load_settings
     from pipelines.stage import outputs
     from pipelines.tracking.run import stage_run
 
     params, settings = load_params(), load_settings()
     model = find_model(results("train"), params.sample.weights, device_of(settings))
-    final = results("sample")
-    with ray_session(settings), outputs(final) as folder:
-        speed = draw_samples(folder, Drawing(model, params.sample, params.seed), on_ray(settings))
+    drawing = Drawing(model, params.sample, params.seed)
+    drawing.check()
+    store, final = run_store(settings, job_key(drawing)), results("sample")
+    committed = Committed(store)
+    with run_lock(store):
+        committed.begin()
+        with ray_session(settings), outputs(final) as folder:
+            speed = draw_samples(folder, drawing, on_ray(settings), committed)
+        committed.remove()
     card = asdict(read_samples(final).card)
     with stage_run("sample", params, settings, key=digest(card)) as tracker:
         tracker.tags({"model.digest": model.digest})
-        tracker.metrics(0, {"sampling/seconds": speed.seconds, "sampling/images_per_second": speed.images_per_second})
+        tracker.metrics(0, metrics_of(speed))
         for name in (CARD, GRID, STRIP):
             tracker.artifact(final / name)
-    print(f"{card['count']} samples at {speed.images_per_second:.1f} images/s; look at {final / GRID}")
+    pace = f" at {speed.images_per_second:.1f} images/s" if speed.images_per_second else ""
+    print(f"{card['count']} samples with {speed.calls} network calls each{pace}; look at {final / GRID}")
+
+
+def metrics_of(speed: Speed) -> dict[str, float]:
+    """What is tracked of the drawing."""
+    metrics: dict[str, float] = {"sampling/calls": speed.calls}
+    if speed.images_per_second:
+        metrics |= {"sampling/seconds": speed.seconds, "sampling/images_per_second": speed.images_per_second}
+    return metrics
 
 
 if __name__ == "__main__":

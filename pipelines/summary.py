@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import TrackingError
 from pipelines.project import results
+from pipelines.report.scores import distances, samples_table
 from pipelines.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def main() -> None:
         console.print(f"no results of {', '.join(missing)} yet: run `dvc repro`")
     if evaluation := found["evaluate"]:
         console.print(bound_table(evaluation["bits_per_dim"], evaluation["yardstick"]))
+        for metric, distance in distances(evaluation).items():
+            console.print(samples_table(metric, distance))
     if lines := facts(found["train"], found["evaluate"], found["register"]):
         console.print(*lines, sep="\n", soft_wrap=True)
     if (receipt := found["register"]) and (note := registry_note(receipt, load_settings())):
@@ -57,14 +60,10 @@ def bound_table(bits: dict[str, Any], yardstick: dict[str, float]) -> Table:
 
 
 def facts(train: dict[str, Any], evaluation: dict[str, Any], receipt: dict[str, Any]) -> list[str]:
-    """One line each: the model, the distance, the version, where to look."""
+    """One line each: the model, the version, where to look."""
     lines = []
     if train:
         lines.append(f"model     {train['parameters']:,} parameters, {train['steps']:,} steps")
-    for name in (key for key in evaluation if key.startswith(("fd_", "fid"))):
-        distance = evaluation[name]
-        floor = f"; real images held out are at {distance['floor']:.3g}" if "floor" in distance else ""
-        lines.append(f"samples   {name} {distance['value']:.3g}{floor}")
     if receipt:
         champion = "made champion" if receipt["champion"] else "the champion stays"
         lines.append(f"registry  {receipt['name']} version {receipt['version']}, {champion} ({receipt['decision']})")

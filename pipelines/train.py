@@ -16,14 +16,13 @@ from pipelines.cluster.job import Job
 from pipelines.data.manifest import Manifest, verify
 from pipelines.errors import ParamsError, TrainingError
 from pipelines.params import Params, load_params
-from pipelines.project import results, state, workspace
+from pipelines.project import results, workspace
 from pipelines.settings import Settings, load_settings
 from pipelines.stage import outputs
 
 if TYPE_CHECKING:
     from pipelines.cluster.outcome import Finished
     from pipelines.cluster.watch import Tracker
-    from pipelines.runs.store import Store
 
 
 def code_of_a_step() -> list[Path]:
@@ -62,6 +61,7 @@ def make_job(params: Params, settings: Settings, prepared: Path) -> Job:
         DataError: there are no prepared images, or they are damaged.
         ParamsError: the parameters do not fit them, or storage.uri is none.
     """
+    from pipelines.runs.address import run_store
     from pipelines.runs.key import run_key
 
     manifest = verify(prepared)
@@ -94,17 +94,6 @@ def check(params: Params, manifest: Manifest) -> None:
         batches(params, manifest.counts["train"])
     except ValueError as error:
         raise ParamsError(str(error)) from None
-
-
-def run_store(settings: Settings, key: str) -> Store:
-    """Where the run `key` keeps its checkpoints.
-
-    Raises:
-        ParamsError: storage.uri is neither a folder nor s3://bucket/prefix.
-    """
-    from pipelines.runs.address import store_at
-
-    return store_at(settings.storage.uri or str(state() / "runs"), key)
 
 
 def trained(job: Job, settings: Settings, tracker: Tracker) -> Finished:

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 
-import boto3
 import pytest
 
 BUCKET = "runs"
@@ -21,6 +20,8 @@ class Server:
     """A server that can be stopped, frozen and asked."""
 
     def __init__(self) -> None:
+        import boto3  # of all tests only those of S3 wait for it
+
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

@@ -43,12 +43,16 @@ class Moments:
     def pooled(cls, parts: Iterable[Moments]) -> Moments:
         """Of all vectors together: the same as `of` on the concatenated features, up to rounding.
 
+        Args:
+            parts: taken one at a time, so that an iterator's are never held together.
+
         Raises:
             ValueError: no parts.
         """
-        if not (listed := list(parts)):
+        rest = iter(parts)
+        if (first := next(rest, None)) is None:
             raise ValueError("moments need at least one chunk of features, got none")
-        return reduce(cls._merged, listed)
+        return reduce(cls._merged, rest, first)
 
     def _merged(self, other: Moments) -> Moments:
         """Chan, Golub & LeVeque 1979: the means' distance is what the two scatters do not know of."""

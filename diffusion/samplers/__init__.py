@@ -10,7 +10,7 @@ from diffusion.samplers.guidance import ClassifierFree, ClassifierGuide
 from diffusion.samplers.heun import Heun
 from diffusion.samplers.invert import invert
 from diffusion.samplers.loop import Denoiser, Evaluation, Prediction, Sampler, Step, sample
-from diffusion.samplers.names import SAMPLERS
+from diffusion.samplers.names import SAMPLERS, make_sampler, options_of
 from diffusion.samplers.predictor_corrector import PredictorCorrector
 from diffusion.samplers.probability_flow import ProbabilityFlow
 from diffusion.samplers.times import karras, leading, linspaced, trailing
@@ -39,6 +39,8 @@ __all__ = [
     "karras",
     "leading",
     "linspaced",
+    "make_sampler",
+    "options_of",
     "sample",
     "trailing",
 ]

@@ -14,6 +14,7 @@ from diffusion.process import to_unit
 from diffusion.training.batches import Batches, Images
 from diffusion.training.draws import LabelDropout, draw, mirror
 from diffusion.training.shard import ShardMaker, ShardSource
+from diffusion.training.tensors import to_device
 from diffusion.training.times import Times
 
 
@@ -115,7 +116,7 @@ class Minibatches:
 
     def _shard(self, step: int, shard: int) -> Minibatch:
         made = (self.ahead or self.maker)(step, shard)
-        images = self._to_device(made.images)
+        images = to_device(made.images, self.device)
         t = self.times.of(step, shard, len(images))
         weights = self.times.weights(step, t)
         seed = self.batches.seed
@@ -123,10 +124,10 @@ class Minibatches:
         y, told = self._labels(step, shard, len(images))
         return Minibatch(
             x_0=mirror(to_unit(images, self.levels), draws.flip),
-            t=self._to_device(torch.from_numpy(t)),
+            t=to_device(torch.from_numpy(t), self.device),
             eps=draws.eps,
             y=y,
-            weight=None if weights is None else self._to_device(torch.from_numpy(weights.astype(np.float32))),
+            weight=None if weights is None else to_device(torch.from_numpy(weights.astype(np.float32)), self.device),
             at_first=tuple((t == 1).tolist()),
             told=told,
         )
@@ -138,13 +139,8 @@ class Minibatches:
         assert self.images.labels is not None
         labels, dropout = self.images.labels[self.batches.indices(step, shard)], self.label_dropout
         if dropout is None:
-            return self._to_device(torch.from_numpy(labels)), None
+            return to_device(torch.from_numpy(labels), self.device), None
         without = dropout.untold(self.batches.seed, step, shard, n)
+        y = torch.from_numpy(np.where(without, dropout.null_label, labels))
         told = torch.from_numpy(np.where(without, 0, 1 / (1 - dropout.share)).astype(np.float32))
-        return self._to_device(torch.from_numpy(np.where(without, dropout.null_label, labels))), self._to_device(told)
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        """The tensor there; a GPU takes it from page-locked memory, so that the host need not wait."""
-        if torch.device(self.device).type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+        return to_device(y, self.device), to_device(told, self.device)

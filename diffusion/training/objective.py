@@ -41,6 +41,7 @@ from diffusion.process.schedule import at
 from diffusion.training.draws import seed_dropout
 from diffusion.training.minibatch import Minibatch, Minibatches
 from diffusion.training.tally import Tally
+from diffusion.training.tensors import to_device
 
 Goal = Literal["simple", "bound", "hybrid"]
 
@@ -102,7 +103,7 @@ class DiffusionLoss:
         eps_error = at(self._scale, batch.t, error) * error
         nats = step_kl(self.schedule, batch.t, eps_error, 0.0 if v is None else v).flatten(1).mean(dim=1)
         if rows := batch.first_rows:
-            at_1 = torch.tensor(rows, device=nats.device)
+            at_1 = to_device(torch.tensor(rows), nats.device)
             L_0 = self._decoded(batch.x_0[at_1], x_t[at_1], prediction[at_1], None if v is None else v[at_1])
             nats = nats.index_copy(0, at_1, L_0)
         return nats / log(2)
@@ -111,7 +112,7 @@ class DiffusionLoss:
         """(n,): what goal `bound` minimises, in bits/dim; with the stand-in for L_0 where that one needs it."""
         if self.decoder.reads_network or not batch.first_rows:
             return bounded
-        at_1 = torch.tensor(batch.first_rows, device=bounded.device)
+        at_1 = to_device(torch.tensor(batch.first_rows), bounded.device)
         weighted = self._bound_weight[1] * error[at_1].flatten(1).mean(dim=1)
         return bounded.index_copy(0, at_1, weighted / log(2))
 

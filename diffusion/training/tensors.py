@@ -1,4 +1,4 @@
-"""Named tensors: copies that refuse to guess."""
+"""Copies of tensors: named ones, which refuse to guess, and to a device, without a wait."""
 
 from collections.abc import Mapping
 
@@ -24,3 +24,10 @@ def copy_into(targets: Mapping[str, Tensor], sources: Mapping[str, Tensor], what
                 f"wanted {target.dtype} {tuple(target.shape)}: another network's state?"
             )
         target.copy_(source)
+
+
+def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor of the host there; a GPU takes it from page-locked memory, so that the host need not wait."""
+    if torch.device(device).type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from torch import Tensor
 
+from diffusion.training.messages import exchange, receive, send
+
 
 @dataclass(frozen=True)
 class Shares:
@@ -125,17 +127,15 @@ class TreeSum:
         self._node(first + half, half, at + 1, leaf)
         if self._rank == left:
             if left != right:
-                dist.recv(self._buffers[at + 1], src=right)
+                receive(self._buffers[at + 1], right)
             self._buffers[at].add_(self._buffers[at + 1])
         elif self._rank == right:
-            dist.send(self._buffers[at + 1], dst=left)
+            send(self._buffers[at + 1], left)
 
     def _exchange(self, partner: int, part: slice) -> None:
         """Add the partner's node to ours, while it adds ours to its own."""
         ours, theirs = (buffer[part] for buffer in self._buffers[:2])
-        messages = [dist.P2POp(dist.isend, ours, partner), dist.P2POp(dist.irecv, theirs, partner)]
-        for message in dist.batch_isend_irecv(messages):
-            message.wait()
+        exchange(ours, theirs, partner)
         ours.add_(theirs)
 
 

@@ -76,7 +76,7 @@ def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Fa
             "writer_wait_s": settings.collective_timeout_s / 2,  # meanwhile the others wait for worker 0
         },
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker=resources),
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=timeout_s),
+        torch_config=TorchConfig(backend=backend_for(settings.gpus_per_worker), timeout_s=timeout_s),
         run_config=RunConfig(
             name=name,
             storage_path=str(storage),
@@ -99,6 +99,11 @@ def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Fa
     finally:
         shutil.rmtree(storage / name, ignore_errors=True)
     return None
+
+
+def backend_for(gpus_per_worker: float) -> str:
+    """What carries the workers' messages: NCCL where each has a GPU of its own. It refuses those that share one."""
+    return "nccl" if gpus_per_worker >= 1 else "gloo"
 
 
 def _not_started(failure: Exception, settings: RaySettings, workers: Workers) -> Failed:

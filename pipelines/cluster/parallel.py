@@ -42,9 +42,9 @@ def on_ray(settings: Settings) -> Mapper:
 def serial_map(
     function: Callable[[Item], Result], items: Iterable[Item], on_done: OnDone | None = None
 ) -> Iterator[tuple[int, Result]]:
-    """The same as `ray_map` in this process, with as many threads as a worker has: one."""
+    """The same as `ray_map` in this process, with the same bits."""
     for index, item in enumerate(items):
-        result = _on_one_thread(function, item)
+        result = _repeatably(function, item)
         if on_done:
             on_done(index)
         yield index, result
@@ -68,7 +68,7 @@ def ray_map(
             num_cpus=settings.ray.cpus_per_worker,
             num_gpus=settings.ray.gpus_per_worker,
             max_retries=settings.ray.max_failures,
-        )(_on_one_thread)
+        )(_repeatably)
         sent = ray.put(function)
         submit = partial(task.remote, sent)
         yield from _in_order(ray, submit, enumerate(items), width, on_done)
@@ -103,16 +103,23 @@ def _in_order(
             turn += 1
 
 
-def _on_one_thread(function: Callable[[Item], Result], item: Item) -> Result:
-    """Call the function; the number of threads changes the bits of what torch computes."""
+def _repeatably(function: Callable[[Item], Result], item: Item) -> Result:
+    """Call the function with nothing left to chance that changes the bits of what torch computes.
+
+    That is the number of threads, and on a GPU the choice of kernels. A GPU's convolutions are in float32 too: torch's
+    default is TF32 with its 10 bits, which a measure would show.
+    """
     import torch
 
-    threads = torch.get_num_threads()
+    cudnn, threads = torch.backends.cudnn, torch.get_num_threads()
+    before = cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision
     torch.set_num_threads(1)
+    cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision = True, False, "ieee"
     try:
         return function(item)
     finally:
         torch.set_num_threads(threads)
+        cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision = before
 
 
 def _result(ray: ModuleType, task: Any, index: int) -> Any:

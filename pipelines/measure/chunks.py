@@ -20,15 +20,21 @@ def chunks(total: int, size: int) -> list[range]:
 
 
 def watched(
-    title: str, mapper: Mapper, function: Callable[[Item], Result], items: Iterable[Item], sizes: Sequence[int]
+    title: str,
+    mapper: Mapper,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    sizes: Sequence[int],
+    start: int = 0,
 ) -> Iterator[tuple[int, Result]]:
     """`mapper` with a progress bar in images.
 
     Args:
         sizes: how many images each item stands for.
+        start: images that were done before.
     """
-    done = 0
-    with progress(title, total=sum(sizes), unit="image") as bar:
+    done = start
+    with progress(title, total=start + sum(sizes), unit="image", start=start) as bar:
 
         def on_done(index: int) -> None:
             nonlocal done

@@ -1,15 +1,18 @@
-"""The Fréchet distance of the samples to the training images, in the features of the reference stage."""
+"""How far the samples are from the training images, and beside it how far held-out images are: the floor."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from pipelines.cluster.parallel import Mapper, serial_map
 from pipelines.errors import DataError
-from pipelines.measure.features import Extraction, moments_of
-from pipelines.measure.reference import ReferenceCard, read_reference
-from pipelines.measure.sampling import SamplesCard, read_samples
+from pipelines.measure.described import describe
+from pipelines.measure.features import Extraction, WorkersFor, this_process
+from pipelines.measure.reference import Reference, ReferenceCard
+from pipelines.measure.sampling import Samples, SamplesCard, read_samples
+from pipelines.measure.scores import Scores, Scoring, score
+from pipelines.sections import fewest_images
 
 
 @dataclass(frozen=True)
@@ -18,39 +21,83 @@ class DistanceCard:
 
     samples: SamplesCard
     reference: ReferenceCard
+    scoring: Scoring
 
 
 @dataclass(frozen=True)
 class Distance:
-    """The squared Fréchet distance, as FID is."""
+    """All measures of the samples, and of held-out images."""
 
-    value: float
+    samples: Scores
+    held_out: Scores | None
+    """The floor, which samples cannot be expected below: of as many images as there are samples, or of all. None where
+    the test split is too small."""
     card: DistanceCard
 
+    @property
+    def metric(self) -> str:
+        """What the Fréchet distance is called."""
+        return self.card.reference.metric
 
-def distance_of_samples(samples: Path, reference: Path, mapper: Mapper = serial_map) -> Distance:
+    def content(self) -> dict[str, Any]:
+        """As it stands in metrics.json."""
+        floor = {"held_out": self.held_out.numbers()} if self.held_out else {}
+        return {**self.samples.numbers(), **floor, "card": asdict(self.card)}
+
+    def summary(self) -> str:
+        """The Fréchet distances for a person."""
+
+        def line(scores: Scores, what: str) -> str:
+            d = scores.frechet
+            return f"{d.value:.3g} ({d.low:.3g} to {d.high:.3g}) of {scores.images} {what}"
+
+        floor = f", {line(self.held_out, 'held-out images')}" if self.held_out else ""
+        return f"{self.metric} {line(self.samples, 'samples')}{floor}"
+
+
+def distance_of_samples(
+    samples: Path, reference: Reference, seed: int, workers_for: WorkersFor = this_process
+) -> Distance:
     """Compare what the sample stage left with what the reference stage left.
 
     Args:
         samples: folder of the samples.
-        reference: folder of the extractor and its statistics.
+        seed: of the resamples.
+        workers_for: what computes the samples' features.
 
     Raises:
-        DataError: a folder is missing or damaged, the samples are of another shape than the reference's images, or too
-            few for the number of features.
+        DataError: the samples are missing or damaged, of another shape than the reference's images, or too few for the
+            number of features.
     """
-    drawn, known = read_samples(samples), read_reference(reference)
-    design, count = known.card.design, len(drawn.images)
-    wanted = (design.channels, design.side, design.side)
+    drawn = read_samples(samples)
+    _check_fit(drawn, reference.card)
+    count = len(drawn.images)
+    workers = workers_for(reference.extractor, count)
+    extraction = Extraction(reference.extractor, drawn.card.levels, workers.device)
+    features = describe(extraction, count, lambda part: drawn.images[part.start : part.stop], workers.mapper).features
+    beside = reference.held_out[:count]
+    enough = len(beside) >= fewest_images(reference.card.design.features)
+    sets = (count, len(beside)) if enough else (count,)
+    how = Scoring.of(sets, len(reference.features), seed)
+    return Distance(
+        samples=score(features, reference.against, how),
+        held_out=score(beside, reference.against, how) if enough else None,
+        card=DistanceCard(drawn.card, reference.card, how),
+    )
+
+
+def _check_fit(drawn: Samples, card: ReferenceCard) -> None:
+    wanted, count, features = (
+        (card.design.channels, card.design.side, card.design.side),
+        len(drawn.images),
+        card.design.features,
+    )
     if drawn.card.shape != wanted:
         raise DataError(
             f"the samples are shaped {drawn.card.shape} and the reference's images {wanted}: run `dvc repro`"
         )
-    if count <= design.features:
+    if count < (fewest := fewest_images(features)):
         raise DataError(
-            f"the covariance of {design.features} features of {count} samples is singular: "
-            f"set sample.count to {design.features + 1} or more, or reference.features below {count}"
+            f"the covariance of {features} features of {count} samples is singular or close to it: "
+            f"set sample.count to {fewest} or more, or lower reference.features"
         )
-    extraction = Extraction(known.extractor, drawn.card.levels, "cpu")  # as the reference's own
-    moments = moments_of(extraction, count, lambda part: drawn.images[part.start : part.stop], mapper)
-    return Distance(known.distance(moments), DistanceCard(drawn.card, known.card))

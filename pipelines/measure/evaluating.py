@@ -13,7 +13,9 @@ from pipelines.data.manifest import read_manifest
 from pipelines.errors import DataError
 from pipelines.measure.bound import PARAMETER, Measuring, bound_of_split, times_of
 from pipelines.measure.distance import Distance, distance_of_samples
+from pipelines.measure.features import WorkersFor, this_process
 from pipelines.measure.fitting import BatchSize
+from pipelines.measure.reference import read_reference
 from pipelines.measure.yardstick import Yardstick, yardstick
 from pipelines.project import workspace
 from pipelines.runs.digest import digest
@@ -87,25 +89,24 @@ class Evaluation:
 
     def summary(self) -> str:
         """The numbers for a person."""
-        bits, reference = self.bits.estimates(), self.distance.card.reference
+        bits = self.bits.estimates()
         terms = f"L_T {bits.L_T.mean:.3f} + L_t {bits.L_t_sum.mean:.3f} + L_0 {bits.L_0.mean:.3f}"
         without = f"histograms {self.yardstick.histogram:.2f}, uniform {self.yardstick.uniform:.2f}"
         unit = "bits/dim as a density" if self.card.density else "bits/dim"
-        floor = f", {reference.floor.value:.3g} for real images" if reference.floor else ""
         return (
             f"bound {bits.total.mean:.3f} +- {bits.total.standard_error:.3f} {unit} ({terms}; {without}); "
-            f"{reference.metric} {self.distance.value:.3g}{floor}"
+            f"{self.distance.summary()}"
         )
 
 
 def evaluate(
-    measuring: Measuring, inputs: Inputs, bound_mapper: Mapper = serial_map, feature_mapper: Mapper = serial_map
+    measuring: Measuring, inputs: Inputs, bound_mapper: Mapper = serial_map, workers_for: WorkersFor = this_process
 ) -> Evaluation:
     """Measure the model on the test split, and its samples against the training split.
 
     Args:
         bound_mapper: what computes the bound.
-        feature_mapper: what computes the samples' features.
+        workers_for: what computes the samples' features.
 
     Raises:
         DataError: an input is missing, damaged, or was made from other data or another model.
@@ -116,7 +117,8 @@ def evaluate(
     count = min(measuring.how.images or len(test), len(test))
     card = _card(measuring, count, read_manifest(inputs.data).digest)
     check_fit(measuring.model.on_cpu(), test)
-    distance = distance_of_samples(inputs.samples, inputs.reference, feature_mapper)  # quick, and may refuse
+    reference = read_reference(inputs.reference)
+    distance = distance_of_samples(inputs.samples, reference, measuring.seed, workers_for)  # quick, and may refuse
     _check_origin(distance, card)
     batch_size = BatchSize(PARAMETER, measuring.how.batch_size)
     bits = bound_of_split(measuring, test, count, bound_mapper, batch_size)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion.models.saved import content_digest
 from diffusion.training.random import generator
+from pipelines.errors import DataError
 
 LARGEST_SIDE = 64
 """Larger images are averaged down to this side before the first convolution."""
@@ -37,6 +42,10 @@ class Extractor(nn.Module):
     Convolutions halve the side down to 4; one linear layer makes the features, and a second one the scores of the
     labels where there are any. The features are taken before their activation, so that none is constant.
     """
+
+    batch_size: ClassVar[int] = 256
+    worth_workers: ClassVar[int] = 20_000
+    worth_a_gpu: ClassVar[bool] = False
 
     def __init__(self, design: Design) -> None:
         super().__init__()
@@ -66,6 +75,27 @@ class Extractor(nn.Module):
         assert self.to_scores is not None, "this network knows no labels"
         scores: Tensor = self.to_scores(F.silu(self(images)))
         return scores
+
+    def from_levels(self, images: NDArray[np.uint8], levels: int) -> Tensor:
+        """(n, C, H, W), what `forward` takes for images in 0..levels-1."""
+        return to_255(torch.from_numpy(images.copy()), levels)
+
+    def from_pictures(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """(n, 3, H, W), the same for pictures (H, W, 3) from files.
+
+        Raises:
+            DataError: one is of another size than the images that the network was made for.
+        """
+        side = self.design.side
+        for picture in pictures:
+            if picture.shape[:2] != (side, side):
+                height, width, _ = picture.shape
+                raise DataError(f"an image has {width}x{height} pixels, and this extractor takes {side}x{side}")
+        return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
+
+    def on(self, device: str) -> Any:
+        """The network there."""
+        return self.to(device)
 
     @property
     def resize(self) -> str:

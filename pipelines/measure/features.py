@@ -1,63 +1,121 @@
-"""Moments of features, taken over chunks of images by clean-fid's function for custom extractors."""
+"""Features of images, computed chunk by chunk by clean-fid's function for any extractor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from diffusion.evaluation import Moments
 from pipelines.cluster.parallel import Mapper, on_ray, serial_map
-from pipelines.measure.chunks import chunks
-from pipelines.measure.extractor import Extractor, to_255
+from pipelines.measure.chunks import chunks, watched
+from pipelines.measure.model import device_of
 from pipelines.settings import Settings
 
-Images = NDArray[np.uint8]
+Levels = NDArray[np.uint8]
+"""(n, C, H, W) in 0..levels-1: images as the prepare and sample stages leave them."""
+Picture = NDArray[np.uint8]
+"""(H, W, 3) in 0..255: an image as clean-fid reads it from a file."""
+Features = NDArray[np.float32]
+"""(n, d)."""
 
 _PER_TASK = 256
-_WORTH_WORKERS = 20_000
-"""Images from which on it pays to start workers, each of which imports clean-fid for five seconds."""
+
+
+class Network(Protocol):
+    """What makes features of images: small enough to travel with every task."""
+
+    batch_size: int
+    """Images per call."""
+    worth_workers: int
+    """Images from which on it pays to start workers, each of which imports torch and clean-fid for seconds."""
+    worth_a_gpu: bool
+
+    def from_levels(self, images: Levels, levels: int) -> Tensor:
+        """(n, C, H, W), float in 0..255: what the network takes for these images."""
+
+    def from_pictures(self, pictures: Sequence[Picture]) -> Tensor:
+        """The same for pictures from files.
+
+        Raises:
+            DataError: they have a size that it does not take.
+        """
+
+    def on(self, device: str) -> Callable[[Tensor], Tensor]:
+        """The network there, to be called on what the two above give."""
 
 
 @dataclass(frozen=True)
 class Extraction:
     """All that an image's features depend on, besides the image."""
 
-    extractor: Extractor
+    network: Network
     levels: int
-    """Of the images: 0..levels-1 is scaled to 0..255."""
+    """Of the images: 0..levels-1."""
     device: str
 
 
-def features_of(extraction: Extraction, images: Images) -> NDArray[np.float32]:
-    """(n, d): the features of images (n, C, H, W) in 0..levels-1."""
-    from cleanfid.fid import get_batch_features
+@dataclass(frozen=True)
+class Workers:
+    """What computes features."""
 
-    device = torch.device(extraction.device)
-    batch = to_255(torch.from_numpy(images.copy()), extraction.levels)
-    features: NDArray[np.float32] = get_batch_features(batch, extraction.extractor.to(device), device)
-    return features
+    mapper: Mapper = serial_map
+    device: str = "cpu"
 
 
-def moments_of(
-    extraction: Extraction, total: int, read: Callable[[range], Images], mapper: Mapper = serial_map
-) -> Moments:
-    """Mean and covariance of the features of `total` images, which `read` gives chunk by chunk."""
-    images: Iterable[Images] = (read(chunk) for chunk in chunks(total, _PER_TASK))
-    return Moments.pooled(moments for _, moments in mapper(_Task(extraction), images))
+WorkersFor = Callable[[Network, int], Workers]
+"""What computes the features of so many images in this network."""
 
 
-def mapper_for(total: int, settings: Settings) -> Mapper:
-    """Workers for many images, this process for few; the result is the same."""
-    return on_ray(settings) if total >= _WORTH_WORKERS else serial_map
+def this_process(network: Network, total: int) -> Workers:
+    """For tests and small sets."""
+    return Workers()
+
+
+def by_size(settings: Settings) -> WorkersFor:
+    """Workers for many images, this process for few; the result is the same on one kind of device."""
+
+    def workers_for(network: Network, total: int) -> Workers:
+        device = device_of(settings) if network.worth_a_gpu else "cpu"
+        return Workers(on_ray(settings), device) if total >= network.worth_workers or device != "cpu" else Workers()
+
+    return workers_for
+
+
+def features_of(extraction: Extraction, images: Levels) -> Features:
+    """(n, d): the features of images in 0..levels-1."""
+    network = extraction.network
+    parts = chunks(len(images), network.batch_size)
+    return _called(extraction, (network.from_levels(images[p.start : p.stop], extraction.levels) for p in parts))
+
+
+def extracted(
+    extraction: Extraction, total: int, read: Callable[[range], Levels], mapper: Mapper
+) -> Iterator[Features]:
+    """The features of `total` images, which `read` gives chunk by chunk, in their order."""
+    parts = chunks(total, _PER_TASK)
+    task, images = _Task(extraction), (read(part) for part in parts)
+    for _, features in watched("features", mapper, task, images, [len(part) for part in parts]):
+        yield features
 
 
 @dataclass(frozen=True)
 class _Task:
     extraction: Extraction
 
-    def __call__(self, images: Images) -> Moments:
-        return Moments.of(features_of(self.extraction, images))
+    def __call__(self, images: Levels) -> Features:
+        return features_of(self.extraction, images)
+
+
+def _called(extraction: Extraction, batches: Iterable[Tensor]) -> Features:
+    from cleanfid.fid import get_batch_features
+
+    device = torch.device(extraction.device)
+    model: Any = extraction.network.on(extraction.device)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # which has 10 bits
+        features = [get_batch_features(batch, model, device) for batch in batches]
+    return np.concatenate(features).astype(np.float32, copy=False)

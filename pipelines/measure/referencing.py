@@ -1,34 +1,36 @@
-"""Making the reference: which extractor, its weights, the moments of the training split, the floor."""
+"""Making the reference: which network, its weights, the features of the training split and of held-out images."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from diffusion.evaluation import Moments, check_full_rank
+from diffusion.evaluation import check_full_rank
 from pipelines.cluster.parallel import Mapper, serial_map
 from pipelines.data.dataset import ImageSplit, open_split
 from pipelines.data.manifest import Manifest, read_manifest
 from pipelines.errors import DataError
 from pipelines.measure.classifier import accuracy, train_classifier
+from pipelines.measure.described import Described, describe
 from pipelines.measure.extractor import Design, Extractor, random_extractor
-from pipelines.measure.features import Extraction, moments_of
-from pipelines.measure.reference import Floor, Reference, ReferenceCard
-from pipelines.sections import ReferenceParams
+from pipelines.measure.features import Extraction, WorkersFor, this_process
+from pipelines.measure.reference import HELD_OUT, Reference, ReferenceCard
+from pipelines.measure.scores import PAIRED
+from pipelines.sections import ReferenceParams, fewest_images
 
 ExtractorName = Literal["classifier", "random"]
 
 
-def make_reference(data: Path, how: ReferenceParams, seed: int, mapper: Mapper = serial_map) -> Reference:
-    """Make the extractor, take the moments of the training split, and compare the test split with them.
+def make_reference(data: Path, how: ReferenceParams, seed: int, workers_for: WorkersFor = this_process) -> Reference:
+    """Make the extractor, take the moments of the training split, and keep what it makes of the test split.
 
     Args:
         data: folder of prepared images.
         seed: of the extractor's weights and of the order in which a classifier sees the images.
-        mapper: what computes the features.
+        workers_for: what computes the features.
 
     Raises:
         DataError: a classifier is asked for without labels, or the covariance of so few images is singular.
@@ -36,18 +38,22 @@ def make_reference(data: Path, how: ReferenceParams, seed: int, mapper: Mapper =
     train, test = open_split(data, "train"), open_split(data, "test")
     _check_enough(len(train), how.features)  # before a classifier is trained in vain
     made = _make_extractor(data, train, how, seed)
-    extraction = Extraction(made.extractor, train.levels, "cpu")
-    moments = _moments(extraction, train, mapper)
+    workers = workers_for(made.extractor, len(train))
+    extraction = Extraction(made.extractor, train.levels, workers.device)
+    known = _described(extraction, train, len(train), workers.mapper, PAIRED)
     try:
-        check_full_rank(moments, "the training split")
+        check_full_rank(known.moments, "the training split")
     except ValueError as error:
         raise DataError(f"reference.features: {error}") from error
-    card = _card(made, read_manifest(data), moments.n, seed)
-    reference = Reference(made.extractor, moments.mean, moments.covariance, card)
-    if len(test) <= how.features:
-        return reference
-    floor = Floor("test", len(test), reference.distance(_moments(extraction, test, mapper)))
-    return replace(reference, card=replace(card, floor=floor))
+    held_out = _described(extraction, test, min(len(test), HELD_OUT), workers.mapper)
+    return Reference(
+        extractor=made.extractor,
+        mean=known.moments.mean,
+        covariance=known.moments.covariance,
+        features=known.features,
+        held_out=held_out.features,
+        card=_card(made, read_manifest(data), known.moments.n, held_out.moments.n, seed),
+    )
 
 
 def choose(how: ReferenceParams, train: ImageSplit) -> ExtractorName:
@@ -89,11 +95,14 @@ def _make_extractor(data: Path, train: ImageSplit, how: ReferenceParams, seed: i
     return _Made(name, extractor, val_accuracy)
 
 
-def _moments(extraction: Extraction, split: ImageSplit, mapper: Mapper) -> Moments:
-    return moments_of(extraction, len(split), lambda chunk: split.read(np.array(chunk)), mapper)
+def _described(
+    extraction: Extraction, split: ImageSplit, total: int, mapper: Mapper, keep: int | None = None
+) -> Described:
+    """The first `total` images of a split. They are stored in the order of their hashes, which is a random one."""
+    return describe(extraction, total, lambda part: split.read(np.array(part)), mapper, keep)
 
 
-def _card(made: _Made, manifest: Manifest, images: int, seed: int) -> ReferenceCard:
+def _card(made: _Made, manifest: Manifest, images: int, held_out: int, seed: int) -> ReferenceCard:
     return ReferenceCard(
         extractor=made.name,
         extractor_digest=made.extractor.digest,
@@ -102,16 +111,16 @@ def _card(made: _Made, manifest: Manifest, images: int, seed: int) -> ReferenceC
         data_digest=manifest.digest,
         split="train",
         images=images,
+        held_out=held_out,
         resize=made.extractor.resize,
         quantisation=f"{manifest.levels} levels scaled to 0..255, not rounded",
         seed=seed,
-        floor=None,
     )
 
 
 def _check_enough(images: int, features: int) -> None:
-    if images <= features:
+    if images < (fewest := fewest_images(features)):
         raise DataError(
             f"reference.features is {features}, but the training split has {images} images, so that the covariance "
-            f"of the features would be singular: set reference.features below {images}, or use more images"
+            f"of the features would be singular or close to it: use {fewest} images or more, or fewer features"
         )

@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from diffusion.drawing import Drawn, Frames
 from diffusion.models.saved import SavedModel
 from pipelines.cluster.parallel import Mapper, serial_map
 from pipelines.errors import DataError, PipelineError
 from pipelines.measure.chunks import chunks, watched
-from pipelines.measure.drawing import Drawing, Frames, Images, draw_fitting, times_of
-from pipelines.measure.fitting import BatchSize
+from pipelines.measure.committed import Committed
+from pipelines.measure.drawing import Drawing, draw_fitting
+from pipelines.measure.fitting import BatchSize, Fitted
+
+Images = NDArray[np.uint8]
 
 SAMPLES = "samples.npy"
 CARD = "samples.json"
@@ -37,17 +42,18 @@ class SamplesCard:
     classes: int | None
     """With labels, image i is of class i modulo their number."""
     sampler: str
+    options: dict[str, float | int | str]
+    """Of the sampler."""
     steps: int
-    """Network calls per image."""
+    """Times visited."""
     spacing: str
-    eta: float | None
-    """Of `ddim`."""
-    variance: str | None
-    """Of `ancestral`."""
+    calls: int | None
+    """Network calls per image; None where the sampler chose as it went."""
     clip_x0: bool
     weights: str
     batch_size: int
     """Images per network call; where the memory had no room for so many, the fewest that were drawn together."""
+    compiled: bool
     seed: int
     device: str
     model_digest: str
@@ -66,54 +72,67 @@ class Samples:
 class Speed:
     """How long the drawing took."""
 
+    images: int
+    """Drawn by this process's workers; the others were there from an attempt before."""
     seconds: float
-    images_per_second: float
+    calls: int
+    """Network calls per image, the most of any batch."""
+
+    @property
+    def images_per_second(self) -> float | None:
+        """None if all were there."""
+        return self.images / self.seconds if self.images else None
 
 
-def draw_samples(folder: Path, drawing: Drawing, mapper: Mapper = serial_map) -> Speed:
+def draw_samples(
+    folder: Path, drawing: Drawing, mapper: Mapper = serial_map, committed: Committed | None = None
+) -> Speed:
     """Write samples.npy (uint8 (N, C, H, W) in 0..levels-1), samples.json, grid.png and strip.png to `folder`.
 
     Memory does not depend on the number of images: batch by batch they go to a memory-mapped file.
 
+    Args:
+        committed: where finished batches are kept, and found by the next attempt.
+
     Raises:
-        CheckpointError: the model is missing, damaged or replaced.
+        CheckpointError: the model is missing, damaged or replaced, or a batch cannot be kept.
+        ParamsError: the parameters do not fit the model.
         TrainingError: an image became non-finite.
         PipelineError: the disk has no room for the images, or the memory none for a single one.
     """
     from pipelines.report.pictures import reverse_strip, sample_grid
 
+    drawing.check()
     saved, how = drawing.model.on_cpu(), drawing.how
-    shape = (how.count, *saved.shape)
-    images = _room_for(folder / SAMPLES, shape)
+    images = _room_for(folder / SAMPLES, (how.count, *saved.shape))
     batch_size = BatchSize("sample.batch_size", how.batch_size)
-    began = time.perf_counter()
-    frames = _draw_into(images, drawing, mapper, batch_size)
-    seconds = time.perf_counter() - began
+    frames, speed = _draw_into(images, drawing, mapper, batch_size, committed)
     images.flush()
     batch_size.tell()
     card = replace(card_of(drawing, saved), batch_size=batch_size.used)
     (folder / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
     sample_grid(images, saved.levels, folder / GRID)
     reverse_strip(np.stack(frames.images), frames.times, saved.levels, folder / STRIP)
-    return Speed(seconds, how.count / seconds)
+    return speed
 
 
 def card_of(drawing: Drawing, saved: SavedModel) -> SamplesCard:
     """The card of the samples that this drawing gives."""
-    how = drawing.how
+    how, recipe = drawing.how, drawing.recipe
     return SamplesCard(
         count=how.count,
         shape=saved.shape,
         levels=saved.levels,
         classes=saved.classes,
         sampler=how.sampler,
-        steps=len(times_of(how, saved.schedule.T)),
+        options=dict(recipe.options),
+        steps=len(recipe.times(saved.schedule)),
         spacing=how.spacing,
-        eta=how.eta if how.sampler == "ddim" else None,
-        variance=how.variance if how.sampler == "ancestral" else None,
+        calls=recipe.calls(saved.schedule),
         clip_x0=how.clip_x0,
         weights=how.weights,
         batch_size=how.batch_size,
+        compiled=how.compile,
         seed=drawing.seed,
         device=drawing.model.device,
         model_digest=drawing.model.digest,
@@ -160,13 +179,33 @@ def _room_for(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.
     return images
 
 
-def _draw_into(images: Images, drawing: Drawing, mapper: Mapper, batch_size: BatchSize) -> Frames:
-    """Draw every batch into its place; the reverse process of the first images."""
-    batches, frames = chunks(len(images), drawing.how.batch_size), list[Frames]()
-    sizes = [len(batch) for batch in batches]
-    for k, done in watched("sampling", mapper, partial(draw_fitting, drawing), batches, sizes):
+def _draw_into(
+    images: Images, drawing: Drawing, mapper: Mapper, batch_size: BatchSize, committed: Committed | None
+) -> tuple[Frames, Speed]:
+    """Bring every batch into its place; the reverse process of the first images."""
+    frames: dict[int, Frames] = {}
+    calls = 0
+
+    def place(ids: range, done: Fitted[Drawn]) -> None:
+        nonlocal calls
         drawn = batch_size.result(done)
-        images[batches[k].start : batches[k].stop] = drawn.images
-        if drawn.frames.times:
-            frames.append(drawn.frames)
-    return Frames.joined(frames)
+        images[ids.start : ids.stop] = drawn.images
+        frames[ids.start] = drawn.frames
+        calls = max(calls, drawn.calls)
+
+    missing = []
+    for ids in chunks(len(images), drawing.how.batch_size):
+        if committed and (done := committed.read(ids)):
+            place(ids, done)
+        else:
+            missing.append(ids)
+    sizes = [len(ids) for ids in missing]
+    if there := len(images) - sum(sizes):
+        print(f"{there} of {len(images)} images were drawn before", flush=True)
+    began = time.perf_counter()
+    for k, done in watched("sampling", mapper, partial(draw_fitting, drawing), missing, sizes, start=there):
+        if committed:
+            committed.commit(missing[k], done)
+        place(missing[k], done)
+    shown = Frames.joined([frames[first] for first in sorted(frames)])
+    return shown, Speed(sum(sizes), time.perf_counter() - began, calls)

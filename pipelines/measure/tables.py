@@ -48,11 +48,9 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
 
 def metrics_of(evaluation: Evaluation) -> dict[str, Any]:
     """The content of metrics.json: every number with its standard error where it has one, and its card."""
-    distance, reference = evaluation.distance, evaluation.distance.card.reference
-    floor = {"floor": reference.floor.value} if reference.floor else {}
     return {
         "bits_per_dim": {**bits_of(evaluation), "card": asdict(evaluation.card)},
-        reference.metric: {"value": distance.value, **floor, "card": asdict(distance.card)},
+        evaluation.distance.metric: evaluation.distance.content(),
         "yardstick": asdict(evaluation.yardstick),
     }
 

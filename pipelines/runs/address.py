@@ -6,12 +6,23 @@ import re
 from pathlib import Path
 
 from pipelines.errors import ParamsError
+from pipelines.project import state
 from pipelines.runs.local import LocalStore
 from pipelines.runs.s3 import S3Store
 from pipelines.runs.store import Store
+from pipelines.settings import Settings
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _S3 = re.compile(r"s3://[A-Za-z0-9._-]{3,255}(/[^/?#@\s]+)*/?")
+
+
+def run_store(settings: Settings, key: str) -> Store:
+    """Where the run `key` keeps its checkpoints.
+
+    Raises:
+        ParamsError: storage.uri is neither a folder nor s3://bucket/prefix.
+    """
+    return store_at(settings.storage.uri or str(state() / "runs"), key)
 
 
 def store_at(uri: str, key: str) -> Store:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.project import workspace
 
-REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "safetensors")
+REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "safetensors", "scipy")
 MODEL_FILES = ("model.safetensors", "model.json")
 
 

@@ -6,21 +6,18 @@ repository.
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
+from diffusion.drawing import Recipe, draw
 from diffusion.models.saved import SavedModel, load_model
-from diffusion.process import to_levels
-from diffusion.samplers import DDIM, Ancestral, sample, trailing
-from diffusion.training.random import normal_per_image
+from diffusion.samplers import options_of
 
 DEFAULTS: dict[str, Any] = {"count": 1, "seed": 0, "sampler": "ancestral", "steps": 100, "label": -1}
 """What may be asked for. `label` -1: none, or for a model with classes each of them in turn."""
@@ -47,28 +44,17 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # mlflow is untyped here
             self._draw(asked, range(start, min(start + _BATCH, asked["count"])))
             for start in range(0, asked["count"], _BATCH)
         ]
-        pixels = torch.cat(images).permute(0, 2, 3, 1).numpy().astype(np.float64)
+        pixels = np.concatenate(images).transpose(0, 2, 3, 1).astype(np.float64)
         spread: NDArray[np.uint8] = np.rint(pixels * (255 / (self.saved.levels - 1))).astype(np.uint8)
         return spread
 
-    def _draw(self, asked: dict[str, Any], ids: range) -> torch.Tensor:
+    def _draw(self, asked: dict[str, Any], ids: range) -> NDArray[np.uint8]:
         """Images of these numbers, (n, C, H, W) levels."""
-        saved, seed = self.saved, asked["seed"]
-        model = partial(saved.net, y=self._labels(asked, ids)) if saved.classes else saved.net
-        x_0 = sample(
-            model,
-            saved.schedule,
-            normal_per_image(seed, "draw-x_T", ids, 0, saved.shape),
-            DDIM() if asked["sampler"] == "ddim" else Ancestral("learned" if saved.learned_variance else "small"),
-            times=trailing(saved.schedule.T, min(asked["steps"], saved.schedule.T)),
-            noise=lambda k, shape: normal_per_image(seed, "draw", ids, k, shape[1:]),
-            target=saved.predicts,
-        )
-        return to_levels(x_0, saved.levels)
-
-    def _labels(self, asked: dict[str, Any], ids: range) -> torch.Tensor:
-        given, classes = asked["label"], self.saved.classes or 1
-        return torch.tensor([i % classes if given < 0 else given for i in ids])
+        saved, name = self.saved, asked["sampler"]
+        variance = {"variance": "learned" if saved.learned_variance else "small"}
+        options = variance if "variance" in options_of(name) else {}
+        recipe = Recipe(name, min(asked["steps"], saved.schedule.T), options=options)
+        return draw(saved, recipe, asked["seed"], ids, label=None if asked["label"] < 0 else asked["label"]).images
 
 
 def _asked(model_input: Any, saved: SavedModel) -> dict[str, Any]:
@@ -84,8 +70,7 @@ def _asked(model_input: Any, saved: SavedModel) -> dict[str, Any]:
     asked = DEFAULTS | given
     for name in ("count", "seed", "steps", "label"):
         asked[name] = int(asked[name])
-    if asked["sampler"] not in ("ancestral", "ddim"):
-        raise ValueError(f"sampler must be ancestral or ddim, got {asked['sampler']!r}")
+    options_of(asked["sampler"])
     if asked["count"] < 1 or asked["steps"] < 1:
         raise ValueError(f"count and steps must be at least 1, got {asked['count']} and {asked['steps']}")
     if asked["label"] >= (saved.classes or 0):

@@ -14,6 +14,7 @@ BELOW = {
     "diffusion.samplers": {"diffusion.process"},
     "diffusion.likelihood": {"diffusion.process"},
     "diffusion.training": {"diffusion.process", "diffusion.models", "diffusion.samplers", "diffusion.likelihood"},
+    "diffusion.drawing": {"diffusion.process", "diffusion.models", "diffusion.samplers", "diffusion.training"},
     "diffusion.evaluation": {"diffusion.process", "diffusion.models", "diffusion.samplers", "diffusion.likelihood"},
 }
 """What each part of the core may import, besides itself."""

@@ -4,6 +4,7 @@ import ast
 import json
 import math
 
+import numpy as np
 import pytest
 
 from tests.end_to_end.project import Project
@@ -82,6 +83,19 @@ print(json.dumps({"version": version.version, "metrics": metrics, "shape": list(
         assert f"bound_running/{name}" in found["metrics"]["train"]
     assert int(found["version"]) == 1
     assert found["shape"][0] == 3
+
+
+def test_a_registered_version_is_drawn_from(tiny, first):
+    """The sample stage's own first images, by sampler and seed."""
+    tiny.python(
+        *("-m", "pipelines.draw", "models:/ddpm-digits@champion", "--sampler", "ancestral", "--steps", "10"),
+        *("--count", "16", "--batch-size", "16", "--out", "drawn.npy"),
+    )
+    drawn, samples = (np.load(tiny.folder / name) for name in ("drawn.npy", "results/sample/samples.npy"))
+    assert np.abs(drawn.astype(int) - samples[:16]).max() <= 1
+    (tiny.folder / "drawn.npy").unlink()
+    with pytest.raises(AssertionError, match="no version 9; there are 1, @champion"):
+        tiny.python("-m", "pipelines.draw", "models:/ddpm-digits/9")
 
 
 def test_registering_again_by_hand_changes_nothing(tiny, first):

@@ -51,6 +51,13 @@ class Workplace:
         return digest
 
 
+SCORES = {
+    "images": 32,
+    **{"value": 3.5, "value_se": 0.1, "low": 3.3, "high": 3.7, "infinity": 1.5, "infinity_se": 0.2},
+    **{"kid": 0.4, "kid_se": 0.01, "precision": 0.75, "recall": 0.5, "density": 0.9, "coverage": 0.8},
+}
+
+
 def evaluation(digest: str, total: float, **card: Any) -> dict[str, Any]:
     """A metrics.json whose terms add up to `total`."""
     terms = {"L_T": 0.1, "L_t_sum": total - 0.2, "L_0": 0.1, "total": total}
@@ -59,7 +66,11 @@ def evaluation(digest: str, total: float, **card: Any) -> dict[str, Any]:
     shared |= {"decoder": "normalized_levels", "first_time": 1}
     return {
         "bits_per_dim": {**terms, **errors, "card": shared | card},
-        "fd_classifier": {"value": 3.5, "floor": 1.0, "card": {"samples": {"model_digest": digest, "count": 32}}},
+        "fd_classifier": {
+            **SCORES,
+            "held_out": SCORES | {"images": 24, "value": 1.0},
+            "card": {"samples": {"model_digest": digest, "count": 32}, "scoring": {"level": 0.95}},
+        },
         "yardstick": {"uniform": 4.0875, "histogram": 2.44},
     }
 

@@ -24,11 +24,10 @@ from pipelines.data.manifest import read_manifest
 from pipelines.errors import DataError, TrainingError
 from pipelines.evaluate import track
 from pipelines.measure.bound import DataImages, Measuring, bound_of_split, measure_bound
-from pipelines.measure.distance import distance_of_samples
 from pipelines.measure.drawing import Drawing
 from pipelines.measure.evaluating import Evaluation, Inputs, evaluate
 from pipelines.measure.model import find_model
-from pipelines.measure.reference import read_reference, write_reference
+from pipelines.measure.reference import write_reference
 from pipelines.measure.referencing import make_reference
 from pipelines.measure.sampling import draw_samples
 from pipelines.measure.tables import write_evaluation
@@ -103,7 +102,10 @@ def test_metrics_have_the_promised_names(written: Path) -> None:
     content = metrics(written)
     assert content.keys() == {"bits_per_dim", "fd_classifier", "yardstick"}
     assert content["bits_per_dim"].keys() == {*terms, *(f"{term}_se" for term in terms), "card"}
-    assert content["fd_classifier"].keys() == {"value", "floor", "card"}
+    numbers = {"images", "value", "value_se", "low", "high", "infinity", "infinity_se", "kid", "kid_se"}
+    numbers |= {"precision", "recall", "density", "coverage"}
+    assert content["fd_classifier"].keys() == {*numbers, "held_out", "card"}
+    assert content["fd_classifier"]["held_out"].keys() == numbers
     assert content["yardstick"].keys() == {"uniform", "histogram"}
 
 
@@ -228,24 +230,6 @@ def test_the_key_is_that_of_the_cards(evaluation: Evaluation) -> None:
     assert evaluation.key != replace(evaluation, card=replace(evaluation.card, seed=1)).key
 
 
-def test_training_images_as_samples_are_close(results: Results, evaluation: Evaluation, tmp_path: Path) -> None:
-    reference = read_reference(results.inputs.reference)
-    assert reference.card.floor is not None
-    assert evaluation.distance.value > reference.card.floor.value
-    for name in ("samples.json", "samples.npy"):
-        (tmp_path / name).write_bytes((results.inputs.samples / name).read_bytes())
-    train = open_split(results.inputs.data, "train")
-    np.save(tmp_path / "samples.npy", train.read(np.arange(30)))
-    assert distance_of_samples(tmp_path, results.inputs.reference).value < evaluation.distance.value / 4
-
-
-def test_too_few_samples_are_refused(results: Results, tmp_path: Path) -> None:
-    few = SampleParams(count=8, steps=2)
-    draw_samples(tmp_path, Drawing(find_model(results.model, "ema"), few, 0))
-    with pytest.raises(DataError, match=r"8 features of 8 samples is singular: set sample\.count to 9 or more"):
-        distance_of_samples(tmp_path, results.inputs.reference)
-
-
 def test_samples_of_another_model_are_refused(results: Results, tmp_path: Path) -> None:
     other = Results(results.inputs, saved_model(tmp_path / "model", T=10, scale=0.2))
     with pytest.raises(DataError, match="drawn from another model"):
@@ -286,7 +270,12 @@ def test_tracked_by_name(evaluation: Evaluation, written: Path) -> None:
     content = metrics(written)
     for term in ("L_T", "L_t_sum", "L_0", "total", "total_se"):
         assert tracker.points[f"bound/{term}", 0] == content["bits_per_dim"][term]
-    assert tracker.points["fd_classifier", 0] == content["fd_classifier"]["value"]
+    distance = content["fd_classifier"]
+    assert tracker.points["fd_classifier", 0] == distance["value"]
+    assert tracker.points["fd_classifier_low", 0] == distance["low"]
+    assert tracker.points["fd_classifier_held_out", 0] == distance["held_out"]["value"]
+    assert tracker.points["fd_classifier_held_out_recall", 0] == distance["held_out"]["recall"]
+    assert json.loads(tracker.labels["fd_classifier.card"]) == distance["card"]
     assert tracker.points["yardstick/histogram", 0] == content["yardstick"]["histogram"]
     assert [tracker.points["bound/L_t", t] for t in range(2, 11)] == evaluation.bits.L_t.mean.tolist()
     assert tracker.labels["model.digest"] == evaluation.card.model_digest

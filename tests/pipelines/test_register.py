@@ -9,6 +9,7 @@ import pytest
 from pipelines import compare, register, summary
 from pipelines.errors import TrackingError
 from pipelines.settings import Settings, TrackingSettings
+from pipelines.tracking.fetch import chosen, known_versions
 from pipelines.tracking.gate import Decision, decide, differing_fields
 from pipelines.tracking.registry import Version, champion, versions
 from pipelines.tracking.store import connect, quiet_mlflow
@@ -36,6 +37,7 @@ def test_versions_gate_and_comparison(workplace, capsys):
     assert version.model_digest == digest == json.loads(first)["model_digest"]
     assert version.evaluation["bits_per_dim"]["total"] == 2.0
     assert version.tags["data.digest"] == "d" * 64
+    assert version.tags["fd_classifier"] == "3.5"
     assert version.params["train.steps"] == str(workplace.params.train.steps)
 
     workplace.model(seed=2, total=1.9)
@@ -53,11 +55,13 @@ def test_versions_gate_and_comparison(workplace, capsys):
     compare.show(registered(workplace), "ddpm-digits")
     printed = capsys.readouterr().out
     assert "2 champion" in printed
+    assert "3.5 (3.3 to 3.7)" in printed
+    assert "of real images" in printed
     assert "measured with another bits_per_dim.split" in printed
     assert [[v.number for v in group] for group in compare.by_card(registered(workplace))] == [[1, 2, 3], [4]]
     with pytest.raises(TrackingError, match=r"no version 9; there are 1, 2, 3, 4, @champion"):
-        compare.choose(registered(workplace), ["9"], "ddpm-digits")
-    assert [v.number for v in compare.choose(registered(workplace), ["@champion", "1"], "ddpm-digits")] == [2, 1]
+        chosen(registered(workplace), "9", "ddpm-digits")
+    assert [chosen(registered(workplace), text, "ddpm-digits").number for text in ("@champion", "1")] == [2, 1]
 
     connect(workplace.settings, "ddpm-digits").client.delete_registered_model("ddpm-digits")
     register.main()
@@ -87,7 +91,7 @@ def test_missing_results_name_the_remedy(workplace):
 
 def test_an_empty_registry_says_so(workplace):
     with pytest.raises(TrackingError, match="no versions of nothing-here"):
-        compare.read("nothing-here")
+        known_versions(workplace.settings, "nothing-here")
 
 
 def test_a_server_that_is_away_leaves_no_receipt(workplace, monkeypatch):

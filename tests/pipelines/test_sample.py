@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffusion.drawing import Drawn
 from diffusion.models.saved import load_model
 from diffusion.process import to_levels
 from diffusion.samplers import DDIM, Ancestral, sample, trailing
@@ -20,7 +21,7 @@ from diffusion.training.random import normal_per_image
 from pipelines.cluster.parallel import on_ray, serial_map
 from pipelines.cluster.session import ray_session
 from pipelines.errors import CheckpointError, DataError, PipelineError, TrainingError
-from pipelines.measure.drawing import Drawing, draw, draw_fitting, times_of
+from pipelines.measure.drawing import Drawing, draw_fitting
 from pipelines.measure.model import find_model
 from pipelines.measure.sampling import draw_samples, read_samples
 from pipelines.sections import SampleParams
@@ -47,6 +48,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def drawing(model: Path, how: SampleParams = HOW, seed: int = 0) -> Drawing:
     return Drawing(find_model(model, how.weights), how, seed)
+
+
+def draw(drawing: Drawing, ids: range) -> Drawn:
+    return draw_fitting(drawing, ids).result
 
 
 def how(**values: object) -> SampleParams:
@@ -80,12 +85,12 @@ def test_the_outputs(model: Path, tmp_path: Path) -> None:
 def test_the_card(model: Path, tmp_path: Path) -> None:
     draw_samples(tmp_path, drawing(model, seed=3))
     card = read_samples(tmp_path).card
-    assert (card.sampler, card.steps, card.spacing, card.variance, card.eta) == (
+    assert (card.sampler, card.options, card.steps, card.spacing, card.calls) == (
         "ancestral",
+        {"variance": "small"},
         5,
         "trailing",
-        "small",
-        None,
+        5,
     )
     assert (card.count, card.shape, card.levels, card.seed) == (20, (1, 8, 8), 17, 3)
     assert card.model_digest == load_model(model).digest
@@ -173,19 +178,6 @@ def test_the_strip_shows_the_way_from_noise_to_the_samples(model: Path) -> None:
 def test_few_steps_have_few_moments(model: Path) -> None:
     assert draw(drawing(model, how(steps=2)), range(3)).frames.times == [20, 10, 0]
     assert draw(drawing(model), range(8, 16)).frames.times == []
-
-
-@pytest.mark.parametrize(
-    ("values", "times"),
-    [
-        ({"steps": None}, list(range(20, 0, -1))),
-        ({"steps": 4, "spacing": "trailing"}, [20, 15, 10, 5]),
-        ({"steps": 4, "spacing": "leading"}, [16, 11, 6, 1]),
-        ({"steps": 2, "spacing": "linspaced"}, [20, 1]),
-    ],
-)
-def test_the_times_are_those_of_the_spacing(values: dict[str, object], times: list[int]) -> None:
-    assert times_of(how(**values), T=20) == times
 
 
 def test_a_model_that_diverges_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def noising_strip(schedule: NoiseSchedule, images: NDArray[np.uint8], levels: in
     draw(table, path)
 
 
-def reverse_strip(frames: ArrayLike, times: Sequence[int], levels: int, path: Path) -> None:
+def reverse_strip(frames: ArrayLike, times: Sequence[float], levels: int, path: Path) -> None:
     """How samples come out of noise.
 
     Args:
@@ -78,7 +78,17 @@ def reverse_strip(frames: ArrayLike, times: Sequence[int], levels: int, path: Pa
         title="From noise to samples",
         subtitle="The reverse process: each row is one image at falling times t",
         images=pixels.swapaxes(0, 1),
-        columns=[f"t = {t}" for t in times],
+        columns=[f"t = {t:.4g}" for t in times],
+    )
+    draw(table, path)
+
+
+def between_seeds(images: NDArray[np.uint8], seeds: tuple[int, int], levels: int, path: Path) -> None:
+    """Images on their way from one seed to another: uint8 (n, places, C, H, W) in 0..levels-1."""
+    table = Table(
+        title="From one seed to another",
+        subtitle=f"Each row is one image whose noise turns from seed {seeds[0]} (left) to seed {seeds[1]} (right)",
+        images=from_levels(images, levels),
     )
     draw(table, path)
 

@@ -41,7 +41,7 @@ class Mixture:
 
     def x_0_at(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
         """E[x_0 | x_t]: m_k + a s_k^2 / (a^2 s_k^2 + b^2) (x_t - a m_k), weighted by how likely each component is."""
-        m, s = (torch.tensor(values, dtype=x_t.dtype) for values in (self.means, self.deviations))
+        m, s = (torch.tensor(values, dtype=x_t.dtype, device=x_t.device) for values in (self.means, self.deviations))
         a, b = _signal_and_noise(log_snr)
         share = self._log_joint(x_t, log_snr).softmax(dim=-1)
         return (share * (m + a * s**2 / (a**2 * s**2 + b**2) * (x_t[..., None] - a * m))).sum(dim=-1)
@@ -66,7 +66,10 @@ class Mixture:
 
     def _log_joint(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
         """log w_k N(x_t; a m_k, a^2 s_k^2 + b^2) up to a constant, in a last dimension."""
-        w, m, s = (torch.tensor(values, dtype=x_t.dtype) for values in (self.weights, self.means, self.deviations))
+        w, m, s = (
+            torch.tensor(values, dtype=x_t.dtype, device=x_t.device)
+            for values in (self.weights, self.means, self.deviations)
+        )
         a, b = _signal_and_noise(log_snr)
         V = a**2 * s**2 + b**2
         return w.log() - V.log() / 2 - (x_t[..., None] - a * m) ** 2 / V / 2
@@ -86,7 +89,7 @@ class Mixture:
         """Of the one time of the batch, whole or not."""
         time = t[0].item()
         assert bool((t == time).all())
-        return self.s.interpolated([time]).log_snr[1] if t.is_floating_point() else self.s.log_snr[t[0]]
+        return self.s.interpolated([time]).log_snr[1] if t.is_floating_point() else self.s.log_snr[int(time)]
 
 
 def _signal_and_noise(log_snr: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
         folder.mkdir()
     reference = make_reference(inputs.data, ReferenceParams(extractor="random", features=2), seed=0)
     write_reference(inputs.reference, reference)
-    draw_samples(inputs.samples, Drawing(find_model(root / "train", "ema"), SampleParams(count=3, steps=1), 0))
+    draw_samples(inputs.samples, Drawing(find_model(root / "train", "ema"), SampleParams(count=20, steps=1), 0))
     return inputs
 
 

@@ -1,0 +1,79 @@
+"""From the name of a model to its files: a folder, or a version in the registry."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipelines.errors import CheckpointError, TrackingError
+from pipelines.settings import Settings
+from pipelines.tracking.registry import Version, versions
+from pipelines.tracking.store import connect, quiet_mlflow, tracking_errors
+
+DESCRIPTION = "model.json"
+
+_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>\d+)|(?P<alias>@[^/@]+))")
+
+
+@contextmanager
+def model_files(text: str, settings: Settings) -> Iterator[Path]:
+    """The folder of the model that `text` names, for the length of the block.
+
+    Args:
+        text: a folder with model.json, or `models:/NAME/VERSION` or `models:/NAME@ALIAS` of the registry.
+
+    Raises:
+        CheckpointError: there is no model in the folder.
+        TrackingError: there is no such version, or the registry or its artifacts do not answer.
+    """
+    if not text.startswith("models:"):
+        folder = Path(text).expanduser()
+        if not (folder / DESCRIPTION).is_file():
+            raise CheckpointError(
+                f"no model in {folder}: {DESCRIPTION} is missing. Name a folder with a trained model (run `dvc repro "
+                "train`), or a registered version as models:/NAME/VERSION or models:/NAME@ALIAS"
+            )
+        yield folder
+        return
+    match = _URI.fullmatch(text)
+    if match is None:
+        raise TrackingError(f"a registered version is written models:/NAME/VERSION or models:/NAME@ALIAS, got {text}")
+    name = match["name"]
+    version = chosen(known_versions(settings, name), match["number"] or match["alias"], name)
+    mlflow = quiet_mlflow(settings)
+    with tempfile.TemporaryDirectory() as scratch:
+        with tracking_errors(settings):
+            mlflow.artifacts.download_artifacts(f"models:/{name}/{version.number}", dst_path=scratch)
+        found = sorted(Path(scratch).rglob(DESCRIPTION))
+        if not found:
+            raise TrackingError(f"version {version.number} of {name} holds no {DESCRIPTION}: it is not one of ours")
+        yield found[0].parent
+
+
+def known_versions(settings: Settings, name: str) -> list[Version]:
+    """All versions of the model, oldest first.
+
+    Raises:
+        TrackingError: there are none, or the registry does not answer.
+    """
+    store = connect(settings, name)
+    with tracking_errors(settings):
+        known = versions(store, name)
+    if not known:
+        raise TrackingError(f"the registry has no versions of {name}: run `dvc repro`, or give another model's name")
+    return known
+
+
+def chosen(known: list[Version], text: str, name: str) -> Version:
+    """The version asked for by number or @alias.
+
+    Raises:
+        TrackingError: it does not exist; the message lists those that do.
+    """
+    names = {str(v.number): v for v in known} | {f"@{alias}": v for v in known for alias in v.aliases}
+    if text not in names:
+        raise TrackingError(f"{name} has no version {text}; there are {', '.join(names)}")
+    return names[text]

@@ -1,0 +1,106 @@
+"""`python -m pipelines.draw`: from a model's name to pictures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusion.drawing import Recipe, draw
+from diffusion.models.saved import load_model
+from pipelines import draw as command
+from pipelines.errors import CheckpointError, ParamsError, TrackingError, TrainingError
+from tests.pipelines.stage_inputs import saved_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved_model(tmp_path_factory.mktemp("model"), classes=3)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["draw", *map(str, arguments)])
+    command.main()
+
+
+def test_levels_are_those_of_the_core(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also when they are drawn in several batches, up to the rounding of the kernels."""
+    options = ["--class", 1, "--sampler", "ddim", "--eta", 0.5, "--steps", 4, "--seed", 7, "--count", 5]
+    run(monkeypatch, model, *options, "--batch-size", 2, "--out", tmp_path / "a.npy")
+    assert f"5 images with 4 network calls each: {tmp_path / 'a.npy'}" in capsys.readouterr().out
+    recipe = Recipe("ddim", 4, options={"eta": 0.5})
+    wanted = draw(load_model(model), recipe, 7, range(5), label=1).images.astype(int)
+    drawn = np.load(tmp_path / "a.npy")
+    assert (drawn.shape, drawn.dtype) == ((5, 1, 8, 8), np.uint8)
+    assert np.abs(drawn - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["grid.png", "way.gif", "way.mp4"])
+@pytest.mark.parametrize("way", [[], ["--to", 5, "--points", 3]], ids=["one seed", "two seeds"])
+def test_every_picture(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, way: list[object]
+) -> None:
+    run(monkeypatch, model, "--steps", 3, "--count", 4, *way, "--out", tmp_path / name)
+    assert (tmp_path / name).stat().st_size > 500
+    if name.endswith(".gif"):
+        with Image.open(tmp_path / name) as gif:
+            assert gif.n_frames > 3
+
+
+def test_the_ends_of_the_way_are_the_images_of_the_seeds(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = {}
+    for name, options in {"way": ["--to", 5, "--points", 3], "begin": [], "end": ["--seed", 5]}.items():
+        run(monkeypatch, model, "--steps", 3, "--count", 4, *options, "--out", tmp_path / f"{name}.npy")
+        drawn[name] = np.load(tmp_path / f"{name}.npy").astype(int)
+    way = drawn["way"].reshape(4, 3, 1, 8, 8)
+    assert np.abs(way[:, 0] - drawn["begin"]).max() <= 1
+    assert np.abs(way[:, 2] - drawn["end"]).max() <= 1
+    assert np.abs(way[:, 1] - drawn["begin"]).max() > 1
+
+
+def test_files_for_each_image(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, model, "--steps", 3, "--count", 4, "--out", tmp_path / "images")
+    files = sorted((tmp_path / "images").iterdir())
+    assert [file.name for file in files] == [f"{k:06}.png" for k in range(4)]
+    with Image.open(files[0]) as image:
+        assert (image.size, image.mode) == ((8, 8), "L")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (["--class", 3], TrainingError, r"class 3 was asked for, but the model's classes are 0\.\.2"),
+        (["--steps", 21], ParamsError, r"must lie in 1\.\.T = 1\.\.20, got 21"),
+        (["--eta", 0.5], ParamsError, "dpm_solver has no option 'eta'"),
+        (["--order", 4], ParamsError, "order must be one of 1, 2, 3, got 4"),
+        (["--sampler", "ancestral", "--variance", "learned"], ParamsError, "has not learned one"),
+        (["--out", "nowhere/a.png"], ParamsError, "name a file or a new folder in a folder that exists"),
+        (["--out", "a.jpg"], ParamsError, r"must end in \.png, \.gif, \.mp4 or \.npy"),
+    ],
+)
+def test_bad_input(
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[object],
+    error: type[Exception],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=message):
+        run(monkeypatch, model, *options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_such_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointError, match=r"no model in .*: model\.json is missing"):
+        run(monkeypatch, tmp_path)
+    with pytest.raises(TrackingError, match="is written models:/NAME/VERSION or models:/NAME@ALIAS, got models:/a"):
+        run(monkeypatch, "models:/a")
