@@ -21,13 +21,13 @@ from pipelines.sections import (
     ModelParams,
     PrepareParams,
     ProcessParams,
-    ReferenceParams,
     RegisterParams,
     SampleParams,
     Section,
     TrainParams,
     fewest_images,
 )
+from pipelines.sections_of_classifiers import ClassifierParams, ReferenceParams
 
 
 class Params(Section):
@@ -41,6 +41,7 @@ class Params(Section):
     process: ProcessParams
     model: ModelParams
     train: TrainParams
+    classifier: ClassifierParams = ClassifierParams()
     sample: SampleParams
     evaluate: EvaluateParams = EvaluateParams()
     register_: RegisterParams = Field(alias="register")

@@ -191,18 +191,6 @@ class TrainParams(Section):
         return self
 
 
-class ReferenceParams(Section):
-    """The features in which samples are compared with data."""
-
-    extractor: Literal["auto", "classifier", "random"] = "auto"
-    """`classifier`: a small one trained on the labels. `random`: fixed random convolutions. `auto`: the first if there
-    are labels, else the second."""
-    features: int = Field(default=64, ge=2, le=2048)
-    """Number of features."""
-    steps: int = Field(default=400, ge=1)
-    """Training steps of the classifier."""
-
-
 class SampleParams(Section):
     """How images are drawn."""
 

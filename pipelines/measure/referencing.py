@@ -19,7 +19,8 @@ from pipelines.measure.extractor import Design, Extractor, random_extractor
 from pipelines.measure.features import Extraction, WorkersFor, this_process
 from pipelines.measure.reference import HELD_OUT, Reference, ReferenceCard
 from pipelines.measure.scores import PAIRED
-from pipelines.sections import ReferenceParams, fewest_images
+from pipelines.sections import fewest_images
+from pipelines.sections_of_classifiers import ReferenceParams
 
 ExtractorName = Literal["classifier", "random"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.end_to_end.project import Project
 
-STAGES = ["prepare", "reference", "train", "sample", "evaluate", "register"]
+STAGES = ["prepare", "reference", "train", "classifier", "sample", "evaluate", "register"]
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -22,7 +22,7 @@ from pipelines.measure.reference import Reference, read_reference, write_referen
 from pipelines.measure.referencing import make_reference
 from pipelines.measure.scores import Scoring, score
 from pipelines.prepare import prepare
-from pipelines.sections import ReferenceParams
+from pipelines.sections_of_classifiers import ReferenceParams
 from tests.pipelines.stage_inputs import changed, prepared_digits
 
 pytestmark = pytest.mark.filterwarnings("ignore:The `disp` argument is deprecated:DeprecationWarning")  # clean-fid's
