@@ -154,7 +154,7 @@ def _device(asked: str | None) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    from pipelines.sections import SampleParams
+    from pipelines.sections_of_sampling import SampleParams
 
     samplers, spacings = (get_args(SampleParams.model_fields[name].annotation) for name in ("sampler", "spacing"))
     text = argparse.RawDescriptionHelpFormatter

@@ -47,7 +47,7 @@ def main() -> None:
             *sorted(final.glob("*.png")),
         ):
             tracker.artifact(path)
-    print(evaluation.summary())
+    print(evaluation.summary(), *evaluation.distance.card.warnings, sep="\n")
 
 
 def named(metric: str, numbers: dict[str, float]) -> dict[str, float]:
@@ -60,9 +60,9 @@ def track(tracker: Tracker, evaluation: Evaluation) -> None:
     from pipelines.measure.tables import bits_of
 
     distance = evaluation.distance
-    cards = {"bound.card": evaluation.card, f"{distance.metric}.card": distance.card}
+    cards = {"bound.card": asdict(evaluation.card), f"{distance.metric}.card": asdict(distance.card)}
     digests = {"model.digest": evaluation.card.model_digest, "data.digest": evaluation.card.data_digest}
-    tracker.tags(digests | {name: json.dumps(asdict(card), sort_keys=True) for name, card in cards.items()})
+    tracker.tags(digests | {name: json.dumps(card, sort_keys=True) for name, card in cards.items()})
     tracker.metrics(
         0,
         {

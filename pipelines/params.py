@@ -21,13 +21,13 @@ from pipelines.sections import (
     ModelParams,
     PrepareParams,
     ProcessParams,
+    ReferenceParams,
     RegisterParams,
-    SampleParams,
     Section,
     TrainParams,
     fewest_images,
 )
-from pipelines.sections_of_classifiers import ClassifierParams, ReferenceParams
+from pipelines.sections_of_sampling import ClassifierParams, SampleParams
 
 
 class Params(Section):
@@ -84,11 +84,11 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _enough_samples(self) -> Params:
-        count, features = self.sample.count, self.reference.features
-        if count < (fewest := fewest_images(features)):
+        count, how = self.sample.count, self.reference
+        if count < (fewest := fewest_images(how.dimension)):
             raise ValueError(
-                f"sample.count ({count}) must be {fewest} or more for the {features} features of reference.features, "
-                "or the covariance of the samples is singular or close to it"
+                f"sample.count ({count}) must be {fewest} or more with the {how.dimension} features of "
+                f"reference.extractor {how.extractor}, or the covariance of the samples is singular or close to it"
             )
         return self
 

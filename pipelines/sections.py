@@ -10,6 +10,10 @@ GROUPS = 20
 """Of images, each left out once for the infinite-sample value of a Fréchet distance."""
 
 
+DIMENSIONS = {"inception": 2048, "clip": 512}
+"""Numbers of features of the networks that were trained elsewhere."""
+
+
 def fewest_images(features: int) -> int:
     """Images that all measures of a set need: the covariance is not singular, also without one of the groups."""
     return max(GROUPS, -(-(features + 1) * GROUPS // (GROUPS - 1)))
@@ -191,57 +195,22 @@ class TrainParams(Section):
         return self
 
 
-class SampleParams(Section):
-    """How images are drawn."""
+class ReferenceParams(Section):
+    """The features in which samples are compared with data."""
 
-    count: int = Field(ge=1)
-    """Number of images."""
-    sampler: Literal[
-        "ancestral",
-        "ddim",
-        "dpm_solver",
-        "euler",
-        "euler_maruyama",
-        "heun",
-        "predictor_corrector",
-        "probability_flow",
-        "unipc",
-    ] = "ancestral"
-    """`ancestral`: Ho et al. 2020, algorithm 2. `ddim`: Song, Meng & Ermon 2021. `dpm_solver`: DPM-Solver++, Lu et al.
-    2022. `unipc`: Zhao et al. 2023. `euler`, `heun`: Karras et al. 2022. `euler_maruyama`, `predictor_corrector`,
-    `probability_flow` (an adaptive solver): Song et al. 2021."""
-    steps: int | None = Field(default=None, ge=1)
-    """Times visited; null: all T. A network call for each, but for `heun` and `predictor_corrector`, which make two,
-    and `probability_flow`, which makes as many as it needs between neighbouring times."""
-    spacing: Literal["trailing", "leading", "linspaced", "karras"] = "trailing"
-    """How the times are chosen when there are fewer than T. `karras`: Karras et al. 2022, eq. 5."""
-    eta: float = Field(default=0.0, ge=0.0, le=1.0)
-    """For `ddim`: 0 is deterministic, 1 adds the noise of the ancestral sampler."""
-    variance: Literal["small", "large", "learned"] = "small"
-    """For `ancestral`, and as predictor in `predictor_corrector`: beta_tilde_t, beta_t, or between the two as a network
-    with model.learned_variance says."""
-    order: Literal[1, 2, 3] | None = None
-    """For `dpm_solver` (null: 2) and `unipc` (null: 3)."""
-    tolerance: float = Field(default=1e-5, gt=0.0)
-    """For `probability_flow`: relative and absolute."""
-    snr: float = Field(default=0.16, gt=0.0)
-    """For `predictor_corrector`: the ratio of signal to noise of a Langevin step."""
-    corrections: int = Field(default=1, ge=0)
-    """For `predictor_corrector`: Langevin steps after each step."""
-    clip_x0: bool = True
-    """Clip the predicted image to [-1, 1] at each step."""
-    weights: Literal["ema", "raw"] = "ema"
-    """The average of the weights, or the weights themselves."""
-    batch_size: int = Field(default=128, ge=1)
-    """Images per network call; fixed, because it changes the kernels' rounding."""
-    compile: bool = False
-    """Compile the network, which takes each worker a minute before its first images and changes the rounding."""
+    extractor: Literal["dataset", "classifier", "random", "inception", "clip"] = "dataset"
+    """`inception`: FID, of Heusel et al. 2017; for photographs, and 10,000 samples or more. `clip`: ViT-B/32. Both have
+    weights from elsewhere (infra/cluster.yaml says where). `classifier`: a small one trained on the labels. `random`:
+    fixed random convolutions. `dataset`: a classifier if there are labels, else random."""
+    features: int = Field(default=64, ge=2, le=2048)
+    """Number of features of `classifier` and `random`; `inception` has 2,048, `clip` 512."""
+    steps: int = Field(default=400, ge=1)
+    """Training steps of the classifier."""
 
-    @model_validator(mode="after")
-    def _karras_has_steps(self) -> SampleParams:
-        if self.spacing == "karras" and self.steps is None:
-            raise ValueError("spacing karras needs a number of steps, and steps is null")
-        return self
+    @property
+    def dimension(self) -> int:
+        """The number of features."""
+        return DIMENSIONS.get(self.extractor, self.features)
 
 
 class EvaluateParams(Section):

@@ -7,6 +7,7 @@ which wins over the file. RAY_ADDRESS and MLFLOW_TRACKING_URI mean what they mea
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -37,7 +38,7 @@ class RaySettings(Section):
     cpus_per_worker: float = Field(default=1, gt=0)
     """Cores reserved for each worker. Each uses one thread, because the number of threads changes bits."""
     gpus_per_worker: float = Field(default=0, ge=0)
-    """GPUs for each worker."""
+    """GPUs for each worker. Below 1 several share one, and their messages take the slower way through the host."""
     loaders_per_worker: int = Field(default=0, ge=0)
     """Processes beside each training worker that read its images and draw its noise ahead; 0: it does so itself. They
     can pay only where a virtual shard takes longer to make than the 1 to 2 ms that handing it over costs (digits take
@@ -113,6 +114,19 @@ class TrackingSettings(Section):
     """Of one request."""
 
 
+class WeightsSettings(Section):
+    """Where the weights of networks that were trained elsewhere are. Each is compared with a SHA-256 before it is used,
+    and must be where nobody else may write and where all workers see it. Paths are absolute or relative to the
+    project."""
+
+    inception: Path | None = None
+    """`inception-2015-12-05.pt` for reference.extractor `inception`; null: downloaded once into the cache."""
+    clip: Path | None = None
+    """`ViT-B-32.pt` for reference.extractor `clip`; null: downloaded once into the cache."""
+    cache: Path | None = None
+    """Folder for downloaded ones; null: `.state/weights` of this project."""
+
+
 class Settings(BaseSettings):
     """All of infra/cluster.yaml, with environment variables on top."""
 
@@ -124,6 +138,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     tracking: TrackingSettings = TrackingSettings()
+    weights: WeightsSettings = WeightsSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -111,15 +111,16 @@ def _repeatably(function: Callable[[Item], Result], item: Item) -> Result:
     """
     import torch
 
-    cudnn, threads = torch.backends.cudnn, torch.get_num_threads()
-    before = cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision
+    threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
+    conv: Any = cudnn.conv  # type: ignore[attr-defined]
+    before = cudnn.deterministic, cudnn.benchmark, conv.fp32_precision
     torch.set_num_threads(1)
-    cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision = True, False, "ieee"
+    cudnn.deterministic, cudnn.benchmark, conv.fp32_precision = True, False, "ieee"
     try:
         return function(item)
     finally:
         torch.set_num_threads(threads)
-        cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision = before
+        cudnn.deterministic, cudnn.benchmark, conv.fp32_precision = before
 
 
 def _result(ray: ModuleType, task: Any, index: int) -> Any:

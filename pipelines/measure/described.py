@@ -10,7 +10,7 @@ import numpy as np
 
 from diffusion.evaluation import Moments
 from pipelines.cluster.parallel import Mapper
-from pipelines.measure.features import Extraction, Features, Levels, extracted
+from pipelines.measure.features import Chunk, Extraction, Features, extracted
 
 _ROWS = 4096
 """Whose moments are taken together: merging those of fewer images would cost as much as taking them."""
@@ -29,7 +29,7 @@ class Described:
 def describe(
     extraction: Extraction,
     total: int,
-    read: Callable[[range], Levels],
+    read: Callable[[range], Chunk],
     mapper: Mapper,
     keep: int | None = None,
 ) -> Described:
@@ -57,6 +57,11 @@ def describe(
         file.flush()
         shape = (kept, len(moments.mean))
         return Described(moments, np.memmap(file, dtype=np.float32, mode="r", shape=shape))
+
+
+def moments_of(features: Features) -> Moments:
+    """Of features on the disk, a part at a time."""
+    return Moments.pooled(Moments.of(features[start : start + _ROWS]) for start in range(0, len(features), _ROWS))
 
 
 def _joined(parts: Iterable[Features]) -> Iterator[Features]:

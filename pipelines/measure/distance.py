@@ -14,6 +14,9 @@ from pipelines.measure.sampling import Samples, SamplesCard, read_samples
 from pipelines.measure.scores import Scores, Scoring, score
 from pipelines.sections import fewest_images
 
+ENOUGH = 10_000
+"""Images below which an FID comes with a warning."""
+
 
 @dataclass(frozen=True)
 class DistanceCard:
@@ -22,6 +25,9 @@ class DistanceCard:
     samples: SamplesCard
     reference: ReferenceCard
     scoring: Scoring
+    device: str
+    """Where the samples' features were computed."""
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -76,28 +82,40 @@ def distance_of_samples(
     extraction = Extraction(reference.extractor, drawn.card.levels, workers.device)
     features = describe(extraction, count, lambda part: drawn.images[part.start : part.stop], workers.mapper).features
     beside = reference.held_out[:count]
-    enough = len(beside) >= fewest_images(reference.card.design.features)
+    enough = len(beside) >= fewest_images(reference.card.features)
     sets = (count, len(beside)) if enough else (count,)
     how = Scoring.of(sets, len(reference.features), seed)
     return Distance(
         samples=score(features, reference.against, how),
         held_out=score(beside, reference.against, how) if enough else None,
-        card=DistanceCard(drawn.card, reference.card, how),
+        card=DistanceCard(
+            samples=drawn.card,
+            reference=reference.card,
+            scoring=how,
+            device=workers.device,
+            warnings=doubts(reference.card.extractor, count, reference.card.images),
+        ),
     )
 
 
 def _check_fit(drawn: Samples, card: ReferenceCard) -> None:
-    wanted, count, features = (
-        (card.design.channels, card.design.side, card.design.side),
-        len(drawn.images),
-        card.design.features,
+    count = len(drawn.images)
+    if drawn.card.shape != card.shape:
+        raise DataError(
+            f"the samples are shaped {drawn.card.shape} and the reference's images {card.shape}: run `dvc repro`"
+        )
+    if count < (fewest := fewest_images(card.features)):
+        raise DataError(
+            f"the covariance of {card.features} features of {count} samples is singular or close to it: "
+            f"set sample.count to {fewest} or more, or take an extractor with fewer features"
+        )
+
+
+def doubts(extractor: str, *sets: int) -> tuple[str, ...]:
+    """What a person should know of a distance between sets of so many images."""
+    if extractor != "inception" or min(sets) >= ENOUGH:
+        return ()
+    return (
+        f"FID of {min(sets):,} images: below {ENOUGH:,} its bias exceeds most differences between models, so read the "
+        "value for infinitely many images, or KID",
     )
-    if drawn.card.shape != wanted:
-        raise DataError(
-            f"the samples are shaped {drawn.card.shape} and the reference's images {wanted}: run `dvc repro`"
-        )
-    if count < (fewest := fewest_images(features)):
-        raise DataError(
-            f"the covariance of {features} features of {count} samples is singular or close to it: "
-            f"set sample.count to {fewest} or more, or lower reference.features"
-        )

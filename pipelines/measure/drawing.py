@@ -15,7 +15,7 @@ from pipelines.measure.chunks import chunks
 from pipelines.measure.compiled import compiled
 from pipelines.measure.fitting import Fitted, Work, fitted
 from pipelines.measure.model import ModelRef
-from pipelines.sections import SampleParams
+from pipelines.sections_of_sampling import SampleParams
 
 IMAGES_SHOWN = 8
 """Images whose way out of the noise is kept."""

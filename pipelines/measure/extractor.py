@@ -77,7 +77,12 @@ class Extractor(nn.Module):
         return scores
 
     def from_levels(self, images: NDArray[np.uint8], levels: int) -> Tensor:
-        """(n, C, H, W), what `forward` takes for images in 0..levels-1."""
+        """(n, C, H, W), what `forward` takes for images in 0..levels-1.
+
+        Raises:
+            DataError: they are of another size than those that the network was made for.
+        """
+        self._check_size(*images.shape[2:])
         return to_255(torch.from_numpy(images.copy()), levels)
 
     def from_pictures(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
@@ -86,16 +91,23 @@ class Extractor(nn.Module):
         Raises:
             DataError: one is of another size than the images that the network was made for.
         """
-        side = self.design.side
         for picture in pictures:
-            if picture.shape[:2] != (side, side):
-                height, width, _ = picture.shape
-                raise DataError(f"an image has {width}x{height} pixels, and this extractor takes {side}x{side}")
+            self._check_size(*picture.shape[:2])
         return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
+
+    def _check_size(self, height: int, width: int) -> None:
+        side = self.design.side
+        if (height, width) != (side, side):
+            raise DataError(f"an image has {width}x{height} pixels, and this extractor takes {side}x{side}")
 
     def on(self, device: str) -> Any:
         """The network there."""
         return self.to(device)
+
+    @property
+    def features(self) -> int:
+        """Their number."""
+        return self.design.features
 
     @property
     def resize(self) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from pipelines.cluster.parallel import Mapper, on_ray, serial_map
 from pipelines.measure.chunks import chunks, watched
 from pipelines.measure.model import device_of
+from pipelines.measure.pictures import read_picture
 from pipelines.settings import Settings
 
 Levels = NDArray[np.uint8]
@@ -22,6 +24,8 @@ Picture = NDArray[np.uint8]
 """(H, W, 3) in 0..255: an image as clean-fid reads it from a file."""
 Features = NDArray[np.float32]
 """(n, d)."""
+Chunk = Levels | Sequence[str]
+"""Images, or the paths of picture files, which the tasks read."""
 
 _PER_TASK = 256
 
@@ -29,11 +33,11 @@ _PER_TASK = 256
 class Network(Protocol):
     """What makes features of images: small enough to travel with every task."""
 
-    batch_size: int
+    batch_size: ClassVar[int]
     """Images per call."""
-    worth_workers: int
+    worth_workers: ClassVar[int]
     """Images from which on it pays to start workers, each of which imports torch and clean-fid for seconds."""
-    worth_a_gpu: bool
+    worth_a_gpu: ClassVar[bool]
 
     def from_levels(self, images: Levels, levels: int) -> Tensor:
         """(n, C, H, W), float in 0..255: what the network takes for these images."""
@@ -86,29 +90,24 @@ def by_size(settings: Settings) -> WorkersFor:
     return workers_for
 
 
-def features_of(extraction: Extraction, images: Levels) -> Features:
-    """(n, d): the features of images in 0..levels-1."""
-    network = extraction.network
-    parts = chunks(len(images), network.batch_size)
-    return _called(extraction, (network.from_levels(images[p.start : p.stop], extraction.levels) for p in parts))
+def features_of(extraction: Extraction, images: Chunk) -> Features:
+    """(n, d): the features of images in 0..levels-1, or of picture files."""
+    parts = chunks(len(images), extraction.network.batch_size)
+    return _called(extraction, (_input(extraction, images[part.start : part.stop]) for part in parts))
 
 
-def extracted(
-    extraction: Extraction, total: int, read: Callable[[range], Levels], mapper: Mapper
-) -> Iterator[Features]:
+def _input(extraction: Extraction, images: Chunk) -> Tensor:
+    if isinstance(images, np.ndarray):
+        return extraction.network.from_levels(images, extraction.levels)
+    return extraction.network.from_pictures([read_picture(path) for path in images])
+
+
+def extracted(extraction: Extraction, total: int, read: Callable[[range], Chunk], mapper: Mapper) -> Iterator[Features]:
     """The features of `total` images, which `read` gives chunk by chunk, in their order."""
     parts = chunks(total, _PER_TASK)
-    task, images = _Task(extraction), (read(part) for part in parts)
+    task, images = partial(features_of, extraction), (read(part) for part in parts)
     for _, features in watched("features", mapper, task, images, [len(part) for part in parts]):
         yield features
-
-
-@dataclass(frozen=True)
-class _Task:
-    extraction: Extraction
-
-    def __call__(self, images: Levels) -> Features:
-        return features_of(self.extraction, images)
 
 
 def _called(extraction: Extraction, batches: Iterable[Tensor]) -> Features:

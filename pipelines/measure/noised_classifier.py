@@ -20,7 +20,7 @@ from pipelines.data.dataset import ImageSplit
 from pipelines.errors import DataError, ParamsError, TrainingError
 from pipelines.measure.chunks import chunks
 from pipelines.report.progress import progress
-from pipelines.sections_of_classifiers import ClassifierParams
+from pipelines.sections_of_sampling import ClassifierParams
 
 _TIMES = 20
 _ROWS = 128

@@ -17,35 +17,43 @@ from pipelines.measure.classifier import accuracy, train_classifier
 from pipelines.measure.described import Described, describe
 from pipelines.measure.extractor import Design, Extractor, random_extractor
 from pipelines.measure.features import Extraction, WorkersFor, this_process
+from pipelines.measure.pretrained import PRETRAINED, Finder, Pretrained, find_pretrained
 from pipelines.measure.reference import HELD_OUT, Reference, ReferenceCard
 from pipelines.measure.scores import PAIRED
-from pipelines.sections import fewest_images
-from pipelines.sections_of_classifiers import ReferenceParams
+from pipelines.sections import ReferenceParams, fewest_images
 
-ExtractorName = Literal["classifier", "random"]
+ExtractorName = Literal["classifier", "random", "inception", "clip"]
 
 
-def make_reference(data: Path, how: ReferenceParams, seed: int, workers_for: WorkersFor = this_process) -> Reference:
+def make_reference(
+    data: Path,
+    how: ReferenceParams,
+    seed: int,
+    workers_for: WorkersFor = this_process,
+    find: Finder = find_pretrained,
+) -> Reference:
     """Make the extractor, take the moments of the training split, and keep what it makes of the test split.
 
     Args:
         data: folder of prepared images.
         seed: of the extractor's weights and of the order in which a classifier sees the images.
         workers_for: what computes the features.
+        find: where networks that were trained elsewhere come from.
 
     Raises:
         DataError: a classifier is asked for without labels, or the covariance of so few images is singular.
+        PipelineError: as `find`.
     """
     train, test = open_split(data, "train"), open_split(data, "test")
-    _check_enough(len(train), how.features)  # before a classifier is trained in vain
-    made = _make_extractor(data, train, how, seed)
+    _check_enough(len(train), how)  # before a classifier is trained in vain
+    made = _make_extractor(data, train, how, seed, find)
     workers = workers_for(made.extractor, len(train))
     extraction = Extraction(made.extractor, train.levels, workers.device)
     known = _described(extraction, train, len(train), workers.mapper, PAIRED)
     try:
         check_full_rank(known.moments, "the training split")
     except ValueError as error:
-        raise DataError(f"reference.features: {error}") from error
+        raise DataError(f"reference.extractor {made.name}: {error}") from error
     held_out = _described(extraction, test, min(len(test), HELD_OUT), workers.mapper)
     return Reference(
         extractor=made.extractor,
@@ -53,12 +61,12 @@ def make_reference(data: Path, how: ReferenceParams, seed: int, workers_for: Wor
         covariance=known.moments.covariance,
         features=known.features,
         held_out=held_out.features,
-        card=_card(made, read_manifest(data), known.moments.n, held_out.moments.n, seed),
+        card=_card(made, read_manifest(data), (known.moments.n, held_out.moments.n), workers.device, seed),
     )
 
 
 def choose(how: ReferenceParams, train: ImageSplit) -> ExtractorName:
-    """The extractor that `auto` stands for: the classifier if there are two labels or more.
+    """The extractor that `dataset` stands for: the classifier if there are two labels or more.
 
     Raises:
         DataError: `classifier` without them.
@@ -67,9 +75,9 @@ def choose(how: ReferenceParams, train: ImageSplit) -> ExtractorName:
     if how.extractor == "classifier" and found < 2:
         raise DataError(
             f"reference.extractor is `classifier`, but the training split has {found} different labels and two are "
-            "needed: sort the images into one folder per class, or set reference.extractor to `auto` or `random`"
+            "needed: sort the images into one folder per class, or set reference.extractor to `random`"
         )
-    if how.extractor == "auto":
+    if how.extractor == "dataset":
         return "classifier" if found >= 2 else "random"
     return how.extractor
 
@@ -77,12 +85,15 @@ def choose(how: ReferenceParams, train: ImageSplit) -> ExtractorName:
 @dataclass(frozen=True, eq=False)
 class _Made:
     name: ExtractorName
-    extractor: Extractor
+    extractor: Extractor | Pretrained
     val_accuracy: float | None
 
 
-def _make_extractor(data: Path, train: ImageSplit, how: ReferenceParams, seed: int) -> _Made:
+def _make_extractor(data: Path, train: ImageSplit, how: ReferenceParams, seed: int, find: Finder) -> _Made:
     name = choose(how, train)
+    for elsewhere in PRETRAINED:
+        if name == elsewhere:
+            return _Made(name, find(elsewhere), None)
     channels, side, _ = train.shape
     if name == "random":
         return _Made(name, random_extractor(Design(channels, side, how.features, None), seed), None)
@@ -103,25 +114,32 @@ def _described(
     return describe(extraction, total, lambda part: split.read(np.array(part)), mapper, keep)
 
 
-def _card(made: _Made, manifest: Manifest, images: int, held_out: int, seed: int) -> ReferenceCard:
+def _card(made: _Made, manifest: Manifest, images: tuple[int, int], device: str, seed: int) -> ReferenceCard:
+    design = made.extractor.design if isinstance(made.extractor, Extractor) else None
+    quantisation = "rounded, grey tripled" if design is None else "not rounded"
+    kept, held_out = images
     return ReferenceCard(
         extractor=made.name,
         extractor_digest=made.extractor.digest,
-        design=made.extractor.design,
+        design=design,
+        features=made.extractor.features,
         val_accuracy=made.val_accuracy,
         data_digest=manifest.digest,
+        shape=manifest.shape,
         split="train",
-        images=images,
+        images=kept,
         held_out=held_out,
         resize=made.extractor.resize,
-        quantisation=f"{manifest.levels} levels scaled to 0..255, not rounded",
+        quantisation=f"{manifest.levels} levels scaled to 0..255, {quantisation}",
+        device=device,
         seed=seed,
     )
 
 
-def _check_enough(images: int, features: int) -> None:
-    if images < (fewest := fewest_images(features)):
+def _check_enough(images: int, how: ReferenceParams) -> None:
+    if images < (fewest := fewest_images(how.dimension)):
         raise DataError(
-            f"reference.features is {features}, but the training split has {images} images, so that the covariance "
-            f"of the features would be singular or close to it: use {fewest} images or more, or fewer features"
+            f"reference.extractor {how.extractor} has {how.dimension} features, but the training split has {images} "
+            f"images, so that the covariance of the features would be singular or close to it: use {fewest} images or "
+            "more, or fewer features (reference.features of an extractor made from the data set)"
         )

@@ -22,15 +22,18 @@ def distances(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: number for name, number in content.items() if name.startswith(("fd_", "fid"))}
 
 
-def scores_table(metric: str, columns: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+def scores_table(
+    metric: str, columns: Mapping[str, Mapping[str, Any]], title: str, warnings: Sequence[str] = ()
+) -> Table:
     """All measures of some sets of images.
 
     Args:
         columns: head -> numbers.
+        warnings: to be printed below.
     """
     from rich.table import Table
 
-    made = Table(title=title, header_style="bold")
+    made = Table(title=title, header_style="bold", caption="\n".join(warnings) or None)
     for name in ("", *columns):
         made.add_column(name, justify="right" if name else "left")
     for label, texts in rows(metric, list(columns.values())).items():
@@ -43,8 +46,9 @@ def samples_table(metric: str, distance: Mapping[str, Any]) -> Table:
     columns = {f"{distance['images']:,} samples": distance}
     if floor := distance.get("held_out"):
         columns[f"{floor['images']:,} real images"] = floor
-    level = distance["card"]["scoring"]["level"]
-    return scores_table(metric, columns, f"distance to the training images, with intervals of {level:.0%}")
+    card = distance["card"]
+    title = f"distance to the training images, with intervals of {card['scoring']['level']:.0%}"
+    return scores_table(metric, columns, title, card["warnings"])
 
 
 def rows(metric: str, columns: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

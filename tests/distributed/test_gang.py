@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def gang(task: str, counts: list[int], folder: Path) -> dict[int, list[dict[str, Any]]]:
+def gang(task: str, counts: list[int], folder: Path, script: str = "gang.py") -> dict[int, list[dict[str, Any]]]:
     """What each worker found, by number of workers."""
-    command = [sys.executable, str(Path(__file__).with_name("gang.py")), task, ",".join(map(str, counts)), str(folder)]
+    command = [sys.executable, str(Path(__file__).with_name(script)), task, ",".join(map(str, counts)), str(folder)]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -25,6 +25,11 @@ def gang(task: str, counts: list[int], folder: Path) -> dict[int, list[dict[str,
 
 def test_any_number_of_workers_sums_in_the_same_tree(tmp_path: Path) -> None:
     found = gang("tree", [1, 2, 3, 4, 5, 6, 7, 8], tmp_path)
+    assert all(each == {"wrong": []} for workers in found.values() for each in workers)
+
+
+def test_messages_through_the_host_arrive_too(tmp_path: Path) -> None:
+    found = gang("tree", [2, 3, 4], tmp_path, "hosted.py")
     assert all(each == {"wrong": []} for workers in found.values() for each in workers)
 
 

@@ -15,7 +15,7 @@ from ray.train.v2._internal.exceptions import (
 )
 
 from pipelines.cluster import trainer as trainer_module
-from pipelines.cluster.attempt import Failed, _not_started
+from pipelines.cluster.attempt import Failed, _not_started, backend_for
 from pipelines.cluster.board import Board, Listening
 from pipelines.cluster.events import Event, Saved, Started, Stopped, Told
 from pipelines.cluster.patience import Patience
@@ -190,3 +190,8 @@ def test_a_start_that_failed_is_an_attempt(failure: Exception, described: str, d
 def test_a_start_that_no_other_attempt_mends(failure: Exception, said: str) -> None:
     with pytest.raises(TrainingError, match=said):
         _not_started(failure, RaySettings(), 2)
+
+
+@pytest.mark.parametrize(("gpus", "backend"), [(0, "gloo"), (0.25, "gloo"), (1, "nccl"), (2, "nccl")])
+def test_nccl_serves_workers_with_a_gpu_of_their_own(gpus: float, backend: str) -> None:
+    assert backend_for(gpus) == backend

@@ -19,16 +19,19 @@ from pipelines.measure.drawing import Drawing
 from pipelines.measure.fitting import BatchSize
 from pipelines.measure.model import find_model
 from pipelines.measure.sampling import draw_samples, read_samples
-from pipelines.sections import EvaluateParams, SampleParams
+from pipelines.sections import EvaluateParams
+from pipelines.sections_of_sampling import SampleParams
 from tests.distributed.test_out_of_memory import allocate
 from tests.gpu.conftest import DEVICE
+from tests.pipelines.stage_inputs import saved_model
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*"),  # its own, of its own parts
 ]
 
-MANY = 4096
+MANY = 16384 if DEVICE == "cuda" else 1024
+"""Rows: what they take is far more than what a process needs before."""
 LEFT = 3 * 2**30
 """Bytes: enough for a worker's CUDA and its network, too few for what the backward pass keeps."""
 
@@ -118,12 +121,12 @@ def test_sampling_halves_its_batch_and_goes_on(model: Path, tmp_path: Path, caps
     assert (apart > 0).mean() < 1e-3
 
 
-def test_the_bound_halves_its_batch_and_goes_on(lab: Any, model: Path) -> None:
+def test_the_bound_halves_its_batch_and_goes_on(lab: Any, tmp_path: Path) -> None:
+    """A task's 32 images fill the rows with 600 times."""
+    long = saved_model(tmp_path / "model", T=600, learned_variance=True)
     how = EvaluateParams(images=32, batch_size=MANY, variance="learned", decoder="normalized_levels")
-    measuring, split = Measuring(find_model(model, "ema", DEVICE), how, 0), open_split(lab.prepared, "test")
-    split = split if DEVICE == "cuda" else open_split(lab.prepared, "test")
-    wanted: list[Any] = []
-    size = BatchSize("evaluate.batch_size", MANY)
+    measuring, split = Measuring(find_model(long, "ema", DEVICE), how, 0), open_split(lab.prepared, "test")
+    wanted, size = list[Any](), BatchSize("evaluate.batch_size", MANY)
 
     def roomy() -> None:
         wanted.append(bound_of_split(measuring, split, 32))
@@ -132,5 +135,5 @@ def test_the_bound_halves_its_batch_and_goes_on(lab: Any, model: Path) -> None:
         found = bound_of_split(measuring, split, 32, batch_size=size)
     if DEVICE == "cpu":
         roomy()
-    assert size.used < MANY or DEVICE == "cpu"
-    np.testing.assert_allclose(found.total, wanted[0].total, rtol=1e-6)
+    assert size.used in {MANY // 2, MANY // 4, MANY // 8}
+    np.testing.assert_allclose(found.total, wanted[0].total, rtol=1e-5)

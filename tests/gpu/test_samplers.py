@@ -15,6 +15,8 @@ pytestmark = pytest.mark.gpu
 
 IDS = range(16)
 SHAPE = (3, 8, 8)
+TOLERANCE = {"heun": 5e-3}
+"""Its last step asks again where hardly any noise is left, and divides by that: float32 on the CPU is 7e-4 off."""
 
 
 def drawn(name: str, device: str) -> Tensor:
@@ -35,4 +37,4 @@ def test_a_sampler_agrees_with_the_cpu(name: str, device: str) -> None:
     found, wanted = drawn(name, device), drawn(name, "cpu")
     assert found.device.type == device
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found.cpu(), wanted, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.cpu(), wanted, rtol=0, atol=TOLERANCE.get(name, 1e-4))

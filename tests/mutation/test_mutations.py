@@ -163,17 +163,25 @@ MUTATIONS = [
     ("evaluation/frechet_at_infinity.py", "draws.permutation(len(x))", "np.arange(len(x))"),
 ]
 
+OF_PIPELINES = [
+    # (file below pipelines/, what stands there, what it becomes, the test that turns red)
+    ("measure/described.py", "min(keep, total)", "total", "test_reference"),
+    ("measure/scores.py", "features[: how.paired], against", "features, against", "test_distance"),
+    ("measure/distance.py", "reference.held_out[:count]", "reference.held_out", "test_distance"),
+    ("measure/comparing.py", "of_b.features[half : 2 * half]", "of_b.features[:half]", "test_comparing"),
+    ("measure/pictures.py", '.convert("RGB")', '.convert("L").convert("RGB")', "test_comparing"),
+    ("measure/pretrained.py", "np.rint(images", "np.floor(images", "test_pretrained"),
+    ("measure/pretrained.py", "verified(network.file, network.pinned)", "network.file", "test_pretrained"),
+    ("measure/weights.py", "if digest.hexdigest() != self.pinned.sha256:", "if False:", "test_weights"),
+    ("measure/weights.py", "file_sha256(file)) != pinned.sha256", "file_sha256(file)) == ''", "test_weights"),
+    ("measure/weights.py", "stat.S_IWGRP | stat.S_IWOTH", "stat.S_IWOTH", "test_weights"),
+    ("measure/weights.py", "not mode & stat.S_ISVTX", "False", "test_weights"),
+]
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("file", "old", "new"), MUTATIONS, ids=[f"{f}: {new}" for f, _, new in MUTATIONS])
 def test_a_broken_formula_turns_a_test_red(tmp_path: Path, file: str, old: str, new: str):
-    for name in ("diffusion", "tests"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    target = tmp_path / "diffusion" / file
-    source = target.read_text()
-    assert source.count(old) >= 1, f"{old!r} no longer stands in {file}: bring this list up to date"
-    target.write_text(source.replace(old, new, 1))
     tests = ["tests/diffusion/process", "tests/diffusion/samplers"]
     if file.startswith("evaluation/"):
         tests = ["tests/diffusion/evaluation"]
@@ -181,9 +189,27 @@ def test_a_broken_formula_turns_a_test_red(tmp_path: Path, file: str, old: str, 
         tests = [
             f"tests/diffusion/training/test_{name}.py" for name in ("times", "objective", "label_dropout", "validation")
         ]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    turns_red(tmp_path, f"diffusion/{file}", old, new, tests)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "old", "new", "test"), OF_PIPELINES, ids=[f"{f}: {n}" for f, _, n, _ in OF_PIPELINES])
+def test_a_broken_measurement_turns_a_test_red(tmp_path: Path, file: str, old: str, new: str, test: str):
+    turns_red(tmp_path, f"pipelines/{file}", old, new, [f"tests/pipelines/{test}.py"])
+
+
+def turns_red(folder: Path, file: str, old: str, new: str, tests: list[str]) -> None:
+    """Break a copy of the project and run the tests on it."""
+    for name in ("diffusion", "pipelines", "presets", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    target = folder / file
+    source = target.read_text()
+    assert source.count(old) >= 1, f"{old!r} no longer stands in {file}: bring this list up to date"
+    target.write_text(source.replace(old, new, 1))
+    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False,
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert run.returncode == 1, f"the mutation survived:\n{run.stdout[-2000:]}"

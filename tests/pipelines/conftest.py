@@ -69,7 +69,7 @@ def evaluation(digest: str, total: float, **card: Any) -> dict[str, Any]:
         "fd_classifier": {
             **SCORES,
             "held_out": SCORES | {"images": 24, "value": 1.0},
-            "card": {"samples": {"model_digest": digest, "count": 32}, "scoring": {"level": 0.95}},
+            "card": {"samples": {"model_digest": digest, "count": 32}, "scoring": {"level": 0.95}, "warnings": []},
         },
         "yardstick": {"uniform": 4.0875, "histogram": 2.44},
     }

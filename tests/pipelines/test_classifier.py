@@ -36,7 +36,12 @@ def params(**values: Any) -> Params:
     content["process"] |= {"T": 50}
     content["sample"] |= {"steps": 10}
     content["train"] |= {"val_calls": 5}
-    content["classifier"] |= {"channels": 8, "channel_multipliers": (1, 2), "batch_size": 64, "learning_rate": 0.02} | values
+    content["classifier"] |= {
+        "channels": 8,
+        "channel_multipliers": (1, 2),
+        "batch_size": 64,
+        "learning_rate": 0.02,
+    } | values
     return Params.model_validate(content)
 
 

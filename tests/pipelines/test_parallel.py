@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 from pipelines.cluster.parallel import on_ray, ray_map, serial_map
 from pipelines.cluster.session import ray_session
@@ -68,6 +69,18 @@ def test_workers_import_this_workspace_on_one_thread(ray: ModuleType) -> None:
     [(_, (file, threads, omp))] = ray_map(TWO, seen, [0])
     assert file == str(workspace() / "pipelines" / "__init__.py")
     assert (threads, omp) == (1, "1")
+
+
+def test_a_task_computes_with_one_choice_of_kernels() -> None:
+    """Also in this process, which has its own back after that."""
+
+    def seen(_: object) -> tuple[bool, bool, str]:
+        return cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision
+
+    cudnn = torch.backends.cudnn
+    before = seen(None)
+    assert list(serial_map(seen, [None])) == [(0, (True, False, "ieee"))]
+    assert seen(None) == before == (False, False, "tf32")
 
 
 def test_a_session_within_a_session_uses_it(ray: ModuleType) -> None:

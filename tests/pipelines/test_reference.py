@@ -22,7 +22,7 @@ from pipelines.measure.reference import Reference, read_reference, write_referen
 from pipelines.measure.referencing import make_reference
 from pipelines.measure.scores import Scoring, score
 from pipelines.prepare import prepare
-from pipelines.sections_of_classifiers import ReferenceParams
+from pipelines.sections import ReferenceParams
 from tests.pipelines.stage_inputs import changed, prepared_digits
 
 pytestmark = pytest.mark.filterwarnings("ignore:The `disp` argument is deprecated:DeprecationWarning")  # clean-fid's
@@ -111,10 +111,10 @@ def test_random_features_need_no_labels(unlabelled: Path) -> None:
     assert reference.card.val_accuracy is None
 
 
-def test_auto_is_the_classifier_with_labels_and_random_without(digits: Path, unlabelled: Path) -> None:
-    auto = ReferenceParams(extractor="auto", features=8, steps=2)
-    assert make_reference(digits, auto, seed=0).card.extractor == "classifier"
-    assert make_reference(unlabelled, auto, seed=0).card.extractor == "random"
+def test_dataset_is_the_classifier_with_labels_and_random_without(digits: Path, unlabelled: Path) -> None:
+    how = ReferenceParams(extractor="dataset", features=8, steps=2)
+    assert make_reference(digits, how, seed=0).card.extractor == "classifier"
+    assert make_reference(unlabelled, how, seed=0).card.extractor == "random"
 
 
 def test_a_classifier_without_labels_is_refused(unlabelled: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_classifier_without_labels_is_refused(unlabelled: Path) -> None:
 
 
 def test_fewer_images_than_features_are_refused_before_any_training(unlabelled: Path) -> None:
-    with pytest.raises(DataError, match=r"reference\.features is 64, but the training split has \d+ images"):
+    with pytest.raises(DataError, match=r"has 64 features, but the training split has \d+ images"):
         make_reference(unlabelled, ReferenceParams(extractor="random", features=64), seed=0)
 
 
@@ -158,7 +158,7 @@ def test_a_damaged_reference_is_refused(classifier: Reference, tmp_path: Path) -
     path = tmp_path / "extractor.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
-    with pytest.raises(DataError, match="does not hold the weights"):
+    with pytest.raises(DataError, match="does not have the weights"):
         read_reference(tmp_path)
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="damaged"):

@@ -22,7 +22,8 @@ from pipelines.measure.drawing import Drawing, draw
 from pipelines.measure.model import find_model
 from pipelines.params import Params, load_params
 from pipelines.runs.local import LocalStore
-from pipelines.sections import EvaluateParams, SampleParams
+from pipelines.sections import EvaluateParams
+from pipelines.sections_of_sampling import SampleParams
 from tests.pipelines.stage_inputs import DIGITS, changed, prepared_digits, saved_model
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {

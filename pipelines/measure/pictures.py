@@ -1,0 +1,40 @@
+"""Pictures from files as clean-fid reads them; those that it would read wrongly are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipelines.errors import DataError
+
+SUFFIXES = frozenset({".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""Of the files that clean-fid takes for images, in small letters or capitals."""
+_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr")
+
+
+def read_picture(path: str) -> NDArray[np.uint8]:
+    """(H, W, 3) in 0..255; grey is tripled.
+
+    Raises:
+        DataError: it cannot be read, has more than 8 bits, or is not opaque: clean-fid would cut the values off, or
+            show the colours under the transparent parts.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            problem = _problem(image)
+            picture = np.array(image.convert("RGB"))
+    except Exception as error:  # whatever a decoder stumbles over: Pillow's raise ten different kinds
+        raise DataError(f"{path} cannot be read as an image: {error or type(error).__name__}") from error
+    if problem:
+        raise DataError(f"{path} {problem}; convert it, or compare prepared images (results/prepare/test)")
+    return picture
+
+
+def _problem(image: Image.Image) -> str | None:
+    if image.mode not in _MODES:
+        return f"has pixels of mode {image.mode}, more than 8 bits"
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != 255:
+        return "is transparent in places"
+    return None
