@@ -69,6 +69,17 @@ class SampleParams(Section):
     """For `predictor_corrector`: the ratio of signal to noise of a Langevin step."""
     corrections: int = Field(default=1, ge=0)
     """For `predictor_corrector`: Langevin steps after each step."""
+    label: int | None = Field(default=None, ge=0)
+    """The class of all images, by its number among the names of the sub-folders in order; null: the classes take turns,
+    image i is of class i modulo their number."""
+    guidance: Literal["none", "classifier_free", "classifier"] = "none"
+    """`classifier_free`: away from what the network says when it is not told the class (Ho & Salimans 2022); it needs
+    model.class_conditional and train.label_dropout. `classifier`: along the gradient of the classifier of noised images
+    (Dhariwal & Nichol 2021); it needs classifier.steps, and labels but no network that is told them."""
+    guidance_scale: float = Field(default=1.0, ge=0.0)
+    """How strong: w of eps_hat = (1 + w) eps(x_t, y) - w eps(x_t), or s of s grad log p(y | x_t); 0: not at all."""
+    guidance_interval: tuple[float, float] | None = Field(default=None, strict=False)
+    """The first and the last of the times t, the smaller first, at which there is guidance; null: all."""
     clip_x0: bool = True
     """Clip the predicted image to [-1, 1] at each step."""
     weights: Literal["ema", "raw"] = "ema"
@@ -77,6 +88,14 @@ class SampleParams(Section):
     """Images per network call; fixed, because it changes the kernels' rounding."""
     compile: bool = False
     """Compile the network, which takes each worker a minute before its first images and changes the rounding."""
+
+    @model_validator(mode="after")
+    def _interval_in_order(self) -> SampleParams:
+        if self.guidance_interval and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1]:
+            raise ValueError(
+                f"guidance_interval must go from the smaller to the larger time, got {list(self.guidance_interval)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _karras_has_steps(self) -> SampleParams:

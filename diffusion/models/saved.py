@@ -50,8 +50,6 @@ class SavedModel:
     """(C, H, W) of one image."""
     classes: int | None
     """Number of class labels; None for a network without labels."""
-    null_label: bool
-    """Whether the label `classes` means that the class is not told."""
     predicts: Target
     """What the network predicts."""
     learned_variance: bool
@@ -60,6 +58,8 @@ class SavedModel:
     """Content digest of all tensors in the file, whichever weights were asked for."""
     card: dict[str, Any]
     """How the model came about, as given to `save_model`."""
+    null_label: bool = False
+    """Whether the label `classes` means that the class is not told."""
 
 
 def save_model(
