@@ -10,6 +10,7 @@ from torch import Tensor
 from diffusion.models.saved import SavedModel
 from diffusion.models.saved_classifier import SavedClassifier
 from diffusion.samplers import ClassifierFree, ClassifierGuide
+from diffusion.samplers.guidance import check_interval
 from diffusion.samplers.loop import Guide, Model
 
 KINDS = ("none", "classifier_free", "classifier")
@@ -29,6 +30,7 @@ class Guidance:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"guidance must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        check_interval(self.interval)
 
     def check(self, saved: SavedModel, classifier: SavedClassifier | None) -> None:
         """Find before anything is drawn what is lacking.

@@ -41,7 +41,7 @@ class ClassifierFree:
     """None: all times."""
 
     def __post_init__(self) -> None:
-        _check(self.interval)
+        check_interval(self.interval)
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         w, N = self.scale, len(x_t)
@@ -73,7 +73,7 @@ class ClassifierGuide:
     """None: all times."""
 
     def __post_init__(self) -> None:
-        _check(self.interval)
+        check_interval(self.interval)
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         """(N, C, H, W). It may be called without gradients: those that it needs it takes itself."""
@@ -95,6 +95,7 @@ def _inside(t: Tensor, interval: Interval | None) -> Tensor:
     return ((t >= low) & (t <= high)).nonzero()[:, 0]
 
 
-def _check(interval: Interval | None) -> None:
+def check_interval(interval: Interval | None) -> None:
+    """Refuse one that goes the wrong way."""
     if interval is not None and not interval[0] <= interval[1]:
         raise ValueError(f"an interval of times goes from the smaller to the larger, got {interval}")

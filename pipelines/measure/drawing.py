@@ -52,8 +52,8 @@ class Drawing:
             ParamsError: the parameters do not fit the model, or the classifier does not.
         """
         try:
-            saved, classifier = self.model.on_cpu(), self.classifier and self.classifier.on_cpu()
-            self.recipe.check(saved, classifier)
+            classifier = self.classifier.on_cpu() if self.classifier else None
+            self.recipe.check(self.model.on_cpu(), classifier)
             labels(self.classes, (), self.how.label)
         except ValueError as error:
             raise ParamsError(f"section sample of params.yaml: {error}") from None
@@ -61,7 +61,7 @@ class Drawing:
     @property
     def classes(self) -> int | None:
         """How many there are; of the classifier for a model without."""
-        return self.model.on_cpu().classes or (self.classifier and self.classifier.on_cpu().classes)
+        return self.model.on_cpu().classes or (self.classifier.on_cpu().classes if self.classifier else None)
 
 
 def drawing_of(params: Params, settings: Settings, trained: Path, classifier: Path, classes: Sequence[str]) -> Drawing:
@@ -119,7 +119,7 @@ def _draw(drawing: Drawing, ids: range, size: int) -> Drawn:
             drawing.seed,
             ids,
             label=how.label,
-            classifier=drawing.classifier and drawing.classifier.open(),
+            classifier=drawing.classifier.open() if drawing.classifier else None,
             shown=max(IMAGES_SHOWN - ids.start, 0),
         )
     except ValueError as error:

@@ -135,7 +135,7 @@ def card_of(drawing: Drawing, saved: SavedModel) -> SamplesCard:
         guidance=how.guidance,
         guidance_scale=None if how.guidance == "none" else how.guidance_scale,
         guidance_interval=None if how.guidance == "none" else how.guidance_interval,
-        classifier_digest=drawing.classifier and drawing.classifier.digest,
+        classifier_digest=drawing.classifier.digest if drawing.classifier else None,
         sampler=how.sampler,
         options=dict(recipe.options),
         steps=len(recipe.times(saved.schedule)),
