@@ -53,6 +53,7 @@ def test_the_outputs_are_there(tiny, first):
         "train/loss.csv",
         "train/schedule.png",
         "train/noising.png",
+        "classifier/card.json",
         "sample/samples.npy",
         "sample/grid.png",
         "sample/strip.png",

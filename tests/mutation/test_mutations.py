@@ -165,6 +165,9 @@ MUTATIONS = [
 
 OF_PIPELINES = [
     # (file below pipelines/, what stands there, what it becomes, the test that turns red)
+    ("measure/noised_classifier.py", "rng.integers(1, s.T + 1", "rng.integers(s.T, s.T + 1", "test_classifier"),
+    ("measure/noised_classifier.py", "z * sqrt(p * (1 - p)", "sqrt(p * (1 - p)", "test_classifier"),
+    ("measure/drawing.py", "label=how.label,", "", "test_guidance"),
     ("measure/described.py", "min(keep, total)", "total", "test_reference"),
     ("measure/scores.py", "features[: how.paired], against", "features, against", "test_distance"),
     ("measure/distance.py", "reference.held_out[:count]", "reference.held_out", "test_distance"),
