@@ -255,10 +255,14 @@ def show(title: str, rows: list[Row]) -> None:
         print(f"| {row['what']} | {' | '.join(numbers)} |", flush=True)
 
 
+PARTS = {"training": training, "calls": calling}
+
+
 def main() -> None:
     """Measure, print tables, write JSON after each."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--presets", nargs="+", default=["cifar10", "digits"], help="files of presets/, without .yaml")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=120, help="after which nothing more begins")
     parser.add_argument("--rounds", type=int, default=5)
@@ -271,7 +275,7 @@ def main() -> None:
     kind = torch.cuda.get_device_name(0) if bench.device.type == "cuda" else "cpu"
     found: dict[str, Any] = {"device": kind, "torch": torch.__version__}
     print(f"{kind}, torch {torch.__version__}")
-    for title, part in (("training", training), ("calls", calling)):
+    for title, part in ((title, PARTS[title]) for title in asked.parts):
         for preset in asked.presets:
             measured = Measured(preset, 1, asked.calls, asked.batch_size, None, None, 0)
             params = measured.params()

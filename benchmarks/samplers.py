@@ -75,13 +75,13 @@ def points() -> Iterator[tuple[Line, Recipe, int, str]]:
                 yield line, recipe, seed, f"{line.name}, {at}, seed {seed}"
 
 
-def draw_all(model: Path, folder: Path, device: str) -> None:
+def draw_all(model: Path, folder: Path, device: str, seeds: list[int]) -> None:
     """Draw what is missing; one file for each seed, rewritten when a sampler is done."""
     saved = load_model(model, device=device)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     images, calls, began = read(folder)
     for _, recipe, seed, name in points():
-        if name in images:
+        if name in images or seed not in seeds:
             continue
         drawn = draw(saved, recipe, seed, range(COUNT))
         images[name], calls[name] = drawn.images, drawn.calls
@@ -176,13 +176,14 @@ def main() -> None:
     drawing.add_argument("model", type=Path)
     drawing.add_argument("folder", type=Path)
     drawing.add_argument("--device", default="cpu")
+    drawing.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="to share them among processes")
     scoring = commands.add_parser("score")
     for name in ("folder", "reference", "picture"):
         scoring.add_argument(name, type=Path)
     asked = parser.parse_args()
     if asked.command == "draw":
         torch.backends.cudnn.conv.fp32_precision = "ieee"
-        draw_all(asked.model, asked.folder, asked.device)
+        draw_all(asked.model, asked.folder, asked.device, asked.seeds)
         return
     table, floor = score_all(asked.folder, asked.reference)
     print(markdown(table))

@@ -1,7 +1,8 @@
 """Stage `reference`: the features in which samples are compared with data, of the training images and held-out ones.
 
-Once per data set: a small classifier trained on the labels, or fixed random convolutions where there are none. A
-distance in such features is called `fd_classifier` or `fd_random`, never FID, which means Inception's.
+Once per data set: in the features of a small classifier trained on the labels, of fixed random convolutions where there
+are none, of Inception or of CLIP. The distance is called `fd_classifier`, `fd_random`, `fid` or `fd_clip`; FID means
+Inception's features alone.
 """
 
 

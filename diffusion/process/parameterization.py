@@ -90,7 +90,7 @@ def eps_error_scale(s: NoiseSchedule, target: Target | str) -> Tensor:
             table = s.alpha_bar.clone()
         case Target.SCORE:
             table = s.one_minus_alpha_bar.clone()
-    table[0] = 0
+    table[:1].zero_()
     return table
 
 

@@ -18,7 +18,7 @@ def bound_weight(s: NoiseSchedule, variance: Variance | str = Variance.SMALL) ->
     ||eps - eps_hat||^2 by. Ho et al. 2020, eq. 12. 0 at index 0; at zero SNR the inverse of next to nothing."""
     s = s.above_zero_snr()
     weight = s.beta**2 / (2 * reverse_variance(s, variance) * s.alpha * s.one_minus_alpha_bar)
-    weight[0] = 0
+    weight[:1].zero_()  # not `weight[0] = 0`, for which the host would wait on a GPU
     return weight
 
 
@@ -32,7 +32,7 @@ def step_kl(s: NoiseSchedule, t: Tensor, eps_error: Tensor, v: Tensor | float) -
             15): (N, C, H, W), or 0 for the small and 1 for the large one.
     """
     apart = s.beta.log() - reverse_variance(s, Variance.SMALL).log()  # log(beta_t / beta_tilde_t)
-    apart[0] = 0
+    apart[:1].zero_()
     minus_log_r = at(apart, t, eps_error) * v
     r = (-minus_log_r).exp()
     return at(bound_weight(s), t, eps_error) * r * eps_error + 0.5 * ((-minus_log_r).expm1() + minus_log_r)

@@ -62,7 +62,7 @@ class MinSNR:
     def of_eps(self, s: NoiseSchedule) -> Tensor:
         snr = s.above_zero_snr().snr
         weight = snr.clamp(max=self.gamma) / snr
-        weight[0] = 0
+        weight[:1].zero_()
         return weight
 
 

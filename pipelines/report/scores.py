@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-_VALUE = "{value:.3g} ({low:.3g} to {high:.3g})"
-_ROWS = {
-    "  infinitely many": "{infinity:.3g} ± {infinity_se:.2g}",
-    "  KID": "{kid:.3g} ± {kid_se:.2g}",
-    "  precision, recall": "{precision:.3f}, {recall:.3f}",
-}
-"""Label -> how the numbers are written."""
 
 
 def distances(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,17 +47,29 @@ def samples_table(metric: str, distance: Mapping[str, Any]) -> Table:
 
 def rows(metric: str, columns: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Label -> one text for each column, empty where it lacks the numbers."""
-    return {
-        metric: [_text(numbers, _VALUE, "{value:.3g}") for numbers in columns],
-        **{label: [_text(numbers, form) for numbers in columns] for label, form in _ROWS.items()},
+    texts: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        metric: _interval,
+        "  infinitely many": partial(_with_error, "infinity"),
+        "  KID": partial(_with_error, "kid"),
+        "  precision, recall": lambda of: f"{of['precision']:.3f}, {of['recall']:.3f}" if "recall" in of else "",
     }
+    return {label: [text(numbers) for numbers in columns] for label, text in texts.items()}
 
 
-def _text(numbers: Mapping[str, Any], *forms: str) -> str:
-    """In the first form whose numbers are all there."""
-    for form in forms:
-        try:
-            return form.format(**numbers)
-        except KeyError:
-            pass
-    return ""
+def _interval(numbers: Mapping[str, Any]) -> str:
+    if "low" not in numbers:
+        return f"{numbers['value']:.3g}" if "value" in numbers else ""
+    value, low, high = (_rounded(numbers[name], numbers["value_se"]) for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def _with_error(name: str, numbers: Mapping[str, Any]) -> str:
+    if name not in numbers:
+        return ""
+    error = numbers[f"{name}_se"]
+    return f"{_rounded(numbers[name], error)} ± {_rounded(error, error)}"
+
+
+def _rounded(value: float, error: float) -> str:
+    """To two digits of the error."""
+    return f"{value:.{max(0, 1 - floor(log10(error)))}f}" if error else f"{value:.3g}"

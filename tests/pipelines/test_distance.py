@@ -16,9 +16,9 @@ from pipelines.errors import DataError
 from pipelines.measure.distance import Distance, distance_of_samples
 from pipelines.measure.drawing import Drawing
 from pipelines.measure.evaluating import Inputs
-from pipelines.measure.features import Extraction, features_of
+from pipelines.measure.features import Extraction, Features, features_of
 from pipelines.measure.model import find_model
-from pipelines.measure.reference import read_reference, write_reference
+from pipelines.measure.reference import Reference, read_reference, write_reference
 from pipelines.measure.referencing import make_reference
 from pipelines.measure.sampling import draw_samples
 from pipelines.sections import ReferenceParams
@@ -44,15 +44,19 @@ def distance(inputs: Inputs) -> Distance:
     return distance_of_samples(inputs.samples, read_reference(inputs.reference), seed=0)
 
 
+def features_of_samples(inputs: Inputs, reference: Reference) -> Features:
+    drawn = np.load(inputs.samples / "samples.npy")
+    [(_, features)] = serial_map(partial(features_of, Extraction(reference.extractor, 17, "cpu")), [drawn])
+    return features
+
+
 @pytest.mark.filterwarnings("ignore:The `disp` argument is deprecated:DeprecationWarning")  # clean-fid's
 def test_the_distances_are_of_the_stated_images(inputs: Inputs, distance: Distance) -> None:
     """30 samples beside the first 30 held-out images, all with all training images; by another way of computing."""
     from cleanfid.fid import fid_from_feats
 
     reference = read_reference(inputs.reference)
-    drawn = np.load(inputs.samples / "samples.npy")
-    extraction = Extraction(reference.extractor, 17, "cpu")
-    [(_, samples)] = serial_map(partial(features_of, extraction), [drawn])
+    samples = features_of_samples(inputs, reference)
     assert distance.held_out is not None
     for scores, features in ((distance.samples, samples), (distance.held_out, reference.held_out[:30])):
         assert scores.images == 30
@@ -72,6 +76,7 @@ def test_few_held_out_images_are_all_taken_and_set_the_number_of_pairs(inputs: I
     distance = distance_of_samples(inputs.samples, few, seed=0)
     assert distance.held_out is not None
     assert (distance.samples.images, distance.held_out.images, distance.card.scoring.paired) == (30, 24, 24)
+    assert distance.samples.kid == kid(features_of_samples(inputs, whole)[:24], whole.features)
 
 
 def test_too_few_held_out_images_are_no_floor(inputs: Inputs) -> None:

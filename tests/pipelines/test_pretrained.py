@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+from pipelines.cluster.parallel import on_ray, serial_map
+from pipelines.cluster.session import ray_session
 from pipelines.errors import CheckpointError, DataError, ParamsError
+from pipelines.measure.described import describe
 from pipelines.measure.distance import doubts
 from pipelines.measure.features import Extraction, features_of
 from pipelines.measure.pretrained import Pretrained, PretrainedName, find_pretrained, pictures_of
@@ -20,7 +24,7 @@ from pipelines.measure.reference import read_reference, write_reference
 from pipelines.measure.referencing import make_reference
 from pipelines.prepare import prepare
 from pipelines.sections import ReferenceParams
-from pipelines.settings import Settings, WeightsSettings
+from pipelines.settings import RaySettings, Settings, WeightsSettings
 from tests.pipelines.stage_inputs import changed, prepared_digits
 from tests.pipelines.standins import open_clip, pretrained
 
@@ -135,6 +139,21 @@ def test_a_reference_by_clip(open_clip: None, tmp_path: Path) -> None:
 def test_fewer_images_than_inception_has_features_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"inception has 2048 features, but .* singular or close to it: use 2157"):
         make_reference(prepared_digits(tmp_path / "digits"), ReferenceParams(extractor="inception"), seed=0)
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_features_of_arrays_and_of_files(tmp_path: Path) -> None:
+    network, images = pretrained("inception", tmp_path), random_images(300, 3, 6, 6)
+    (tmp_path / "files").mkdir()
+    files = [str(path) for path in sorted(saved(tmp_path / "files", images).iterdir())]
+    alone = describe(Extraction(network, 256, "cpu"), 300, lambda part: images[part.start : part.stop], serial_map)
+    settings = Settings(ray=RaySettings(workers=2))
+    with ray_session(settings):
+        for chunks in (images, files):
+            read = partial(lambda of, part: of[part.start : part.stop], chunks)
+            found = describe(Extraction(network, 256, "cpu"), 300, read, on_ray(settings))
+            np.testing.assert_array_equal(found.features, alone.features)
+            np.testing.assert_array_equal(found.moments.scatter, alone.moments.scatter)
 
 
 def test_an_fid_of_few_images_comes_with_a_warning() -> None:

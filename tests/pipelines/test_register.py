@@ -55,7 +55,7 @@ def test_versions_gate_and_comparison(workplace, capsys):
     compare.show(registered(workplace), "ddpm-digits")
     printed = capsys.readouterr().out
     assert "2 champion" in printed
-    assert "3.5 (3.3 to 3.7)" in printed
+    assert "3.50 (3.30 to 3.70)" in printed
     assert "of real images" in printed
     assert "measured with another bits_per_dim.split" in printed
     assert [[v.number for v in group] for group in compare.by_card(registered(workplace))] == [[1, 2, 3], [4]]

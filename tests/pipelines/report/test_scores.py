@@ -18,9 +18,10 @@ def test_the_samples_stand_beside_the_floor() -> None:
     found = distances(evaluation("m" * 64, 2.0))
     assert found.keys() == {"fd_classifier"}
     text = printed(samples_table("fd_classifier", found["fd_classifier"]))
-    for part in ("32 samples", "24 real images", "3.5 (3.3 to 3.7)", "1 (3.3 to 3.7)", "1.5 ± 0.2", "0.4 ± 0.01"):
+    for part in ("32 samples", "24 real images", "3.50 (3.30 to 3.70)", "1.00 (3.30 to 3.70)"):
         assert part in text
-    assert "0.750, 0.500" in text
+    for part in ("1.50 ± 0.20", "0.400 ± 0.010", "0.750, 0.500"):
+        assert part in text
     assert "intervals of 95%" in text
 
 
@@ -38,3 +39,13 @@ def test_numbers_that_are_not_there_are_left_out() -> None:
         "  KID": ["", ""],
         "  precision, recall": ["", ""],
     }
+
+
+def test_numbers_have_the_digits_that_their_errors_leave_them() -> None:
+    found = rows("fid", [{"kid": 0.00123456, "kid_se": 0.000456, "infinity": 123.456, "infinity_se": 21.0}])
+    assert (found["  KID"], found["  infinitely many"]) == (["0.00123 ± 0.00046"], ["123 ± 21"])
+
+
+def test_a_number_without_an_error_is_shown_all_the_same() -> None:
+    [text] = rows("fid", [{"value": 1.0, "value_se": 0.0, "low": 1.0, "high": 1.0}])["fid"]
+    assert text == "1 (1 to 1)"
