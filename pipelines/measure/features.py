@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Protocol
@@ -91,9 +91,18 @@ def by_size(settings: Settings) -> WorkersFor:
 
 
 def features_of(extraction: Extraction, images: Chunk) -> Features:
-    """(n, d): the features of images in 0..levels-1, or of picture files."""
+    """(n, d): the features of images in 0..levels-1, or of picture files.
+
+    On a GPU to be called by a mapper, which sees to it that convolutions are in float32.
+    """
+    from cleanfid.fid import get_batch_features
+
+    device = torch.device(extraction.device)
+    model: Any = extraction.network.on(extraction.device)
     parts = chunks(len(images), extraction.network.batch_size)
-    return _called(extraction, (_input(extraction, images[part.start : part.stop]) for part in parts))
+    batches = (_input(extraction, images[part.start : part.stop]) for part in parts)
+    features = [get_batch_features(batch, model, device) for batch in batches]
+    return np.concatenate(features).astype(np.float32, copy=False)
 
 
 def _input(extraction: Extraction, images: Chunk) -> Tensor:
@@ -108,13 +117,3 @@ def extracted(extraction: Extraction, total: int, read: Callable[[range], Chunk]
     task, images = partial(features_of, extraction), (read(part) for part in parts)
     for _, features in watched("features", mapper, task, images, [len(part) for part in parts]):
         yield features
-
-
-def _called(extraction: Extraction, batches: Iterable[Tensor]) -> Features:
-    from cleanfid.fid import get_batch_features
-
-    device = torch.device(extraction.device)
-    model: Any = extraction.network.on(extraction.device)
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # which has 10 bits
-        features = [get_batch_features(batch, model, device) for batch in batches]
-    return np.concatenate(features).astype(np.float32, copy=False)
