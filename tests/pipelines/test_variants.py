@@ -18,7 +18,7 @@ from pipelines.cluster.outcome import finished, write_outcome
 from pipelines.data.dataset import open_split
 from pipelines.errors import ParamsError
 from pipelines.measure.bound import Measuring, bound_of_split
-from pipelines.measure.drawing import Drawing, draw
+from pipelines.measure.drawing import Drawing, draw_fitting
 from pipelines.measure.model import find_model
 from pipelines.params import Params, load_params
 from pipelines.runs.local import LocalStore
@@ -96,7 +96,7 @@ def test_a_variant_is_trained_resumed_measured_and_drawn_from(name: str, prepare
     model, test = find_model(folder, "ema"), open_split(prepared, "test")
     measured = bound_of_split(Measuring(model, params.evaluate, 0), test, 4)
     assert np.isfinite(measured.total).all()
-    drawn = draw(Drawing(model, params.sample, 0), range(3)).images
+    drawn = draw_fitting(Drawing(model, params.sample, 0), range(3)).result.images
     assert drawn.shape == (3, 1, 8, 8)
     assert drawn.max() <= 16
 
@@ -128,7 +128,7 @@ def test_ancestral_samples_with_the_learned_variance_differ(tmp_path: Path) -> N
     model = find_model(saved_model(tmp_path / "model", T=10, learned_variance=True), "ema")
     how = SampleParams(count=4, steps=5)
     small, learned = (
-        draw(Drawing(model, how.model_copy(update={"variance": variance}), 0), range(4)).images
+        draw_fitting(Drawing(model, how.model_copy(update={"variance": variance}), 0), range(4)).result.images
         for variance in ("small", "learned")
     )
     assert not np.array_equal(small, learned)
