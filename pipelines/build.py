@@ -33,8 +33,11 @@ def build_schedule(process: ProcessParams) -> NoiseSchedule:
         raise ParamsError(f"params.yaml: process: {error}") from None
 
 
-def architecture(model: ModelParams, manifest: Manifest) -> dict[str, Any]:
+def architecture(model: ModelParams, manifest: Manifest, *, null_label: bool = False) -> dict[str, Any]:
     """The keyword arguments of `UNet` for the prepared images, as JSON values.
+
+    Args:
+        null_label: whether the network also knows the label of an image whose class is not told.
 
     Raises:
         ParamsError: the network does not fit the images, or needs labels that they do not have.
@@ -47,9 +50,9 @@ def architecture(model: ModelParams, manifest: Manifest) -> dict[str, Any]:
     if model.class_conditional and not manifest.classes:
         raise ParamsError("model.class_conditional is true, but the images have no labels: sort them into sub-folders")
     values = model.model_dump(mode="json", exclude={"kind", "class_conditional", "predicts"})
-    classes = len(manifest.classes) if model.class_conditional else None
+    labels = {"classes": len(manifest.classes) if model.class_conditional else None, "null_label": null_label}
     try:
-        return Architecture(**{**values, "image_size": height, "in_channels": channels, "classes": classes}).to_json()
+        return Architecture(**{**values, "image_size": height, "in_channels": channels, **labels}).to_json()
     except ValueError as error:
         raise ParamsError(f"params.yaml: model: {error} (the prepared images are {height}x{width})") from None
 

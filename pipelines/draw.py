@@ -5,6 +5,7 @@ models:/NAME@ALIAS. The ending of --out says what is made: .png a grid, .gif or 
 grey levels, no ending a folder with one PNG for each image. With --to SEED each image is followed from --seed to SEED.
 
     python -m pipelines.draw models:/ddpm-digits@champion --count 64 --seed 1 --sampler dpm_solver --steps 20
+    python -m pipelines.draw --class 3 --guidance 2
     python -m pipelines.draw --out way.gif
     python -m pipelines.draw --seed 1 --to 2 --count 8 --out between.gif
 """
@@ -21,7 +22,7 @@ from pipelines.settings import load_settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from diffusion.drawing import Drawn, Recipe
+    from diffusion.drawing import Drawn, Guidance, Recipe
     from diffusion.models.saved import SavedModel
 
 _STEPS = 25
@@ -36,12 +37,14 @@ def main() -> None:
     """Draw what is asked for and say where it is."""
     asked = _arguments()
     settings = load_settings()
-    from pipelines.measure.model import find_model
+    from pipelines.measure.model import find_classifier, find_model
     from pipelines.tracking.fetch import model_files
 
     _check_place(asked.out)
     with model_files(asked.model, settings) as folder:
         saved = find_model(folder, asked.weights, _device(asked.device)).open()
+    if asked.classifier:
+        asked.classifier = find_classifier(asked.classifier, _device(asked.device)).open()
     recipe = recipe_for(saved, asked)
     if asked.to is None:
         drawn = _in_batches(saved, recipe, asked, list(range(asked.count)))
@@ -67,11 +70,21 @@ def recipe_for(saved: SavedModel, asked: argparse.Namespace) -> Recipe:
             options.setdefault("variance", "learned" if saved.learned_variance else "small")
         few = None if asked.sampler == "probability_flow" else min(_STEPS, saved.schedule.T)
         steps = {None: few, "all": saved.schedule.T}.get(asked.steps, asked.steps)
-        recipe = Recipe(asked.sampler, steps, asked.spacing, options, not asked.no_clip)
-        recipe.check(saved)
+        recipe = Recipe(asked.sampler, steps, asked.spacing, options, not asked.no_clip, _guidance(asked))
+        recipe.check(saved, asked.classifier)
     except ValueError as error:
         raise ParamsError(str(error)) from None
     return recipe
+
+
+def _guidance(asked: argparse.Namespace) -> Guidance:
+    """By the classifier if one is named; else, with a scale, without one."""
+    from diffusion.drawing import Guidance
+
+    low, high = asked.guidance_interval or (0.0, float("inf"))
+    scale = 1.0 if asked.guidance is None else asked.guidance
+    kind = "classifier" if asked.classifier else "none" if asked.guidance is None else "classifier_free"
+    return Guidance(kind, scale, (low, high))
 
 
 def _in_batches(
@@ -89,7 +102,10 @@ def _in_batches(
             start = None if x_T is None else x_T[part.start : part.stop]
             shown = {"shown": len(some), "moments": moving} if moving else {}
             try:
-                parts.append(draw(saved, recipe, asked.seed, some, label=asked.label, x_T=start, **shown))
+                made = draw(
+                    saved, recipe, asked.seed, some, label=asked.label, x_T=start, classifier=asked.classifier, **shown
+                )
+                parts.append(made)
             except ValueError as error:
                 raise TrainingError(f"images {some[0]} to {some[-1]} with {recipe.sampler}: {error}") from None
             bar.update(part.stop)
@@ -154,7 +170,7 @@ def _device(asked: str | None) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    from pipelines.sections import SampleParams
+    from pipelines.sections_of_sampling import SampleParams
 
     samplers, spacings = (get_args(SampleParams.model_fields[name].annotation) for name in ("sampler", "spacing"))
     text = argparse.RawDescriptionHelpFormatter
@@ -163,6 +179,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=_whole(1), default=16, help="images (default: 16)")
     parser.add_argument("--seed", type=_whole(0), default=0, help="image i depends on it and on i alone (default: 0)")
     parser.add_argument("--class", type=_whole(0), dest="label", metavar="K", help="all of this class")
+    parser.add_argument("--guidance", type=float, metavar="W", help="towards the class, so strongly; 0: not at all")
+    parser.add_argument("--guidance-interval", type=float, nargs=2, metavar="T", help="from and to these times alone")
+    parser.add_argument("--classifier", type=Path, metavar="FOLDER", help="guide by this one: results/classifier")
     parser.add_argument("--sampler", choices=samplers, default="dpm_solver", help="default: dpm_solver")
     parser.add_argument(
         "--steps", type=_steps, help=f"times visited, or `all` (default: {_STEPS}; probability_flow's own)"

@@ -23,11 +23,11 @@ from pipelines.sections import (
     ProcessParams,
     ReferenceParams,
     RegisterParams,
-    SampleParams,
     Section,
     TrainParams,
     fewest_images,
 )
+from pipelines.sections_of_sampling import ClassifierParams, SampleParams
 
 
 class Params(Section):
@@ -41,6 +41,7 @@ class Params(Section):
     process: ProcessParams
     model: ModelParams
     train: TrainParams
+    classifier: ClassifierParams = ClassifierParams()
     sample: SampleParams
     evaluate: EvaluateParams = EvaluateParams()
     register_: RegisterParams = Field(alias="register")
@@ -50,6 +51,7 @@ class Params(Section):
         T = self.process.T
         for key, value in (
             ("sample.steps", self.sample.steps),
+            ("sample.guidance_interval", self.sample.guidance_interval and self.sample.guidance_interval[1]),
             ("evaluate.first_time", self.evaluate.first_time),
         ):
             if value is not None and value > T:
@@ -69,6 +71,36 @@ class Params(Section):
         if self.model.learned_variance and self.train.objective == "simple":
             raise ValueError(
                 "model.learned_variance needs train.objective hybrid or bound: the objective simple trains no variance"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _dropped_labels_are_told(self) -> Params:
+        if self.train.label_dropout > 0 and not self.model.class_conditional:
+            raise ValueError(
+                f"train.label_dropout is {self.train.label_dropout}, but model.class_conditional is false: the network "
+                "is told no labels that could be left out; set one or the other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _guidance_has_what_it_needs(self) -> Params:
+        sample, told = self.sample, self.model.class_conditional
+        if sample.label is not None and not told and sample.guidance != "classifier":
+            raise ValueError(
+                f"sample.label is {sample.label}, but model.class_conditional is false: the network knows no classes; "
+                "set it to true, or sample.guidance to classifier"
+            )
+        if sample.guidance == "classifier_free" and not (told and self.train.label_dropout > 0):
+            raise ValueError(
+                "sample.guidance is classifier_free: the network must be told the class, and must have learned to do "
+                f"without; set model.class_conditional to true (it is {str(told).lower()}) and train.label_dropout to "
+                f"0.1 or so (it is {self.train.label_dropout})"
+            )
+        if sample.guidance == "classifier" and not self.classifier.steps:
+            raise ValueError(
+                "sample.guidance is classifier, but classifier.steps is 0: no classifier is trained; set it to some "
+                "hundreds or thousands"
             )
         return self
 

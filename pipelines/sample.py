@@ -18,9 +18,9 @@ def main() -> None:
 
     from pipelines.cluster.parallel import on_ray
     from pipelines.cluster.session import ray_session
+    from pipelines.data.manifest import read_manifest
     from pipelines.measure.committed import Committed, job_key
-    from pipelines.measure.drawing import Drawing
-    from pipelines.measure.model import device_of, find_model
+    from pipelines.measure.drawing import drawing_of
     from pipelines.measure.sampling import CARD, GRID, STRIP, draw_samples, read_samples
     from pipelines.params import load_params
     from pipelines.project import results
@@ -32,9 +32,8 @@ def main() -> None:
     from pipelines.tracking.run import stage_run
 
     params, settings = load_params(), load_settings()
-    model = find_model(results("train"), params.sample.weights, device_of(settings))
-    drawing = Drawing(model, params.sample, params.seed)
-    drawing.check()
+    classes = read_manifest(results("prepare")).classes
+    drawing = drawing_of(params, settings, results("train"), results("classifier"), classes)
     store, final = run_store(settings, job_key(drawing)), results("sample")
     committed = Committed(store)
     with run_lock(store):
@@ -44,7 +43,7 @@ def main() -> None:
         committed.remove()
     card = asdict(read_samples(final).card)
     with stage_run("sample", params, settings, key=digest(card)) as tracker:
-        tracker.tags({"model.digest": model.digest})
+        tracker.tags({"model.digest": drawing.model.digest})
         tracker.metrics(0, metrics_of(speed))
         for name in (CARD, GRID, STRIP):
             tracker.artifact(final / name)

@@ -158,6 +158,9 @@ class TrainParams(Section):
     """Of the average of the weights, after its warm-up."""
     horizontal_flip: bool = False
     """Mirror each training image with probability 1/2."""
+    label_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """With model.class_conditional: the share of training images whose class the network is not told, so that it learns
+    to do without and can be guided (Ho & Salimans 2022). 0.1 to 0.2 is usual. The bounds always tell it."""
     log_every: int = Field(default=10, ge=1)
     """Steps between points of the loss curve and of the running bound."""
     val_every: int = Field(default=500, ge=1)
@@ -208,59 +211,6 @@ class ReferenceParams(Section):
     def dimension(self) -> int:
         """The number of features."""
         return DIMENSIONS.get(self.extractor, self.features)
-
-
-class SampleParams(Section):
-    """How images are drawn."""
-
-    count: int = Field(ge=1)
-    """Number of images."""
-    sampler: Literal[
-        "ancestral",
-        "ddim",
-        "dpm_solver",
-        "euler",
-        "euler_maruyama",
-        "heun",
-        "predictor_corrector",
-        "probability_flow",
-        "unipc",
-    ] = "ancestral"
-    """`ancestral`: Ho et al. 2020, algorithm 2. `ddim`: Song, Meng & Ermon 2021. `dpm_solver`: DPM-Solver++, Lu et al.
-    2022. `unipc`: Zhao et al. 2023. `euler`, `heun`: Karras et al. 2022. `euler_maruyama`, `predictor_corrector`,
-    `probability_flow` (an adaptive solver): Song et al. 2021."""
-    steps: int | None = Field(default=None, ge=1)
-    """Times visited; null: all T. A network call for each, but for `heun` and `predictor_corrector`, which make two,
-    and `probability_flow`, which makes as many as it needs between neighbouring times (null: between T and 1)."""
-    spacing: Literal["trailing", "leading", "linspaced", "karras"] = "trailing"
-    """How the times are chosen when there are fewer than T. `karras`: Karras et al. 2022, eq. 5."""
-    eta: float = Field(default=0.0, ge=0.0, le=1.0)
-    """For `ddim`: 0 is deterministic, 1 adds the noise of the ancestral sampler."""
-    variance: Literal["small", "large", "learned"] = "small"
-    """For `ancestral`, and as predictor in `predictor_corrector`: beta_tilde_t, beta_t, or between the two as a network
-    with model.learned_variance says."""
-    order: Literal[1, 2, 3] | None = None
-    """For `dpm_solver` (null: 2) and `unipc` (null: 3)."""
-    tolerance: float = Field(default=1e-5, gt=0.0)
-    """For `probability_flow`: relative and absolute."""
-    snr: float = Field(default=0.16, gt=0.0)
-    """For `predictor_corrector`: the ratio of signal to noise of a Langevin step."""
-    corrections: int = Field(default=1, ge=0)
-    """For `predictor_corrector`: Langevin steps after each step."""
-    clip_x0: bool = True
-    """Clip the predicted image to [-1, 1] at each step."""
-    weights: Literal["ema", "raw"] = "ema"
-    """The average of the weights, or the weights themselves."""
-    batch_size: int = Field(default=128, ge=1)
-    """Images per network call; fixed, because it changes the kernels' rounding."""
-    compile: bool = False
-    """Compile the network, which takes each worker a minute before its first images and changes the rounding."""
-
-    @model_validator(mode="after")
-    def _karras_has_steps(self) -> SampleParams:
-        if self.spacing == "karras" and self.steps is None:
-            raise ValueError("spacing karras needs a number of steps, and steps is null")
-        return self
 
 
 class EvaluateParams(Section):

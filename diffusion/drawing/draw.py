@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -14,9 +13,9 @@ from torch import Tensor
 from diffusion.drawing.frames import Frames, Recorder
 from diffusion.drawing.recipe import Recipe
 from diffusion.models.saved import SavedModel
+from diffusion.models.saved_classifier import SavedClassifier
 from diffusion.process import to_levels
 from diffusion.samplers import Counted, sample
-from diffusion.samplers.loop import Model
 from diffusion.training.random import normal_per_image
 
 
@@ -46,6 +45,7 @@ def draw(
     *,
     label: int | None = None,
     x_T: Tensor | None = None,
+    classifier: SavedClassifier | None = None,
     shown: int = 0,
     moments: int = 10,
 ) -> Drawn:
@@ -57,6 +57,7 @@ def draw(
     Args:
         ids: the numbers; with `x_T` one may come more than once.
         label: the class of all images; None: image i is of class i modulo their number, if there are any.
+        classifier: for a recipe that is guided by one; a model without classes then has the classifier's.
         x_T: (N, C, H, W), to start from; None: each image's own, `start_of`.
         shown: keep the way out of the noise of so many of the first of them.
         moments: so many moments of it, besides the noise.
@@ -71,7 +72,10 @@ def draw(
     recorder = Recorder(times, saved.levels, shown, moments) if shown else None
     if recorder:
         recorder.keep(times[0], x_T)
-    model = Counted(_told(saved, labels(saved, ids, label, device)))
+    guided = classifier if recipe.guidance.kind == "classifier" else None
+    y = labels(saved.classes or (guided.classes if guided else None), ids, label, device)
+    told, guide = recipe.guidance.applied(saved, y, guided)
+    model = Counted(told)
     x_0 = sample(
         model,
         saved.schedule,
@@ -81,6 +85,7 @@ def draw(
         noise=lambda k, shape: normal_per_image(seed, "sample", ids, k, shape[1:]),
         clip_x0=recipe.clip_x0,
         target=saved.predicts,
+        guide=guide,
         on_step=recorder.on_step if recorder else None,
     )
     return Drawn(to_levels(x_0, saved.levels).cpu().numpy(), recorder.kept if recorder else Frames(), model.calls)
@@ -92,21 +97,17 @@ def start_of(seed: int, ids: Sequence[int], shape: Sequence[int]) -> Tensor:
 
 
 def labels(
-    saved: SavedModel, ids: Sequence[int], label: int | None, device: torch.device | str = "cpu"
+    classes: int | None, ids: Sequence[int], label: int | None, device: torch.device | str = "cpu"
 ) -> Tensor | None:
-    """The class of each image, LongTensor (N,); None for a model without classes.
+    """The class of each image, LongTensor (N,), of so many; None if there are none.
 
     Raises:
         ValueError: there is no such class.
     """
-    if saved.classes is None:
+    if classes is None:
         if label is not None:
             raise ValueError(f"class {label} was asked for, but the model was trained without classes")
         return None
-    if label is not None and not 0 <= label < saved.classes:
-        raise ValueError(f"class {label} was asked for, but the model's classes are 0..{saved.classes - 1}")
-    return torch.tensor([i % saved.classes if label is None else label for i in ids], device=device)
-
-
-def _told(saved: SavedModel, y: Tensor | None) -> Model:
-    return saved.net if y is None else partial(saved.net, y=y)
+    if label is not None and not 0 <= label < classes:
+        raise ValueError(f"class {label} was asked for, but the model's classes are 0..{classes - 1}")
+    return torch.tensor([i % classes if label is None else label for i in ids], device=device)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from diffusion.drawing.guidance import Guidance
 from diffusion.models.saved import SavedModel
+from diffusion.models.saved_classifier import SavedClassifier
 from diffusion.process import NoiseSchedule
 from diffusion.process.parameterization import check_target
 from diffusion.samplers import Sampler, karras, leading, linspaced, make_sampler, trailing
@@ -23,7 +25,7 @@ SPACINGS: dict[str, Callable[[NoiseSchedule, int], Sequence[float]]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A sampler and the times that it visits."""
+    """A sampler, the times that it visits, and the guidance."""
 
     sampler: str = "ancestral"
     """One of `diffusion.samplers.SAMPLERS`."""
@@ -35,6 +37,8 @@ class Recipe:
     """Of the sampler, for example {"eta": 0.5}; see `options_of`."""
     clip_x0: bool = True
     """Clip the predicted image to [-1, 1] at each step."""
+    guidance: Guidance = field(default_factory=Guidance)
+    """To the class of each image."""
 
     def __post_init__(self) -> None:
         self.make()
@@ -65,12 +69,16 @@ class Recipe:
         """Calls of the network; None where the sampler chooses as it goes."""
         return None if self.sampler == "probability_flow" else self.make().calls(len(self.times(s)))
 
-    def check(self, saved: SavedModel) -> None:
+    def check(self, saved: SavedModel, classifier: SavedClassifier | None = None) -> None:
         """Find before anything is drawn what would stop the drawing of this model's images.
 
+        Args:
+            classifier: the one that there is.
+
         Raises:
-            ValueError: the times, the sampler or its variance do not fit the model.
+            ValueError: the times, the sampler, its variance or the guidance do not fit the model.
         """
+        self.guidance.check(saved, classifier)
         s = saved.schedule
         first = self.times(s)[0]
         check_target(s, saved.predicts)

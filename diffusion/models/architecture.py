@@ -34,6 +34,8 @@ class Architecture:
     learned_variance: bool = False
     """Whether twice the channels come out: the prediction, and where each pixel's variance lies between both fixed
     ones."""
+    null_label: bool = False
+    """Whether the label `classes`, one above the last, means that the network is not told the class."""
 
     def __post_init__(self) -> None:
         self._check_ranges()
@@ -85,6 +87,11 @@ class Architecture:
         return self.in_channels * (2 if self.learned_variance else 1)
 
     @property
+    def labels(self) -> int | None:
+        """Labels that the network is told apart, the null label included."""
+        return None if self.classes is None else self.classes + self.null_label
+
+    @property
     def condition_width(self) -> int:
         """Features of the vector of time and label that every residual block is told."""
         return 4 * self.channels
@@ -96,6 +103,8 @@ class Architecture:
         for name, value in counts.items():
             if value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
+        if self.null_label and self.classes is None:
+            raise ValueError("null_label is of a network with labels: give classes, or leave null_label out")
         if not self.channel_multipliers:
             raise ValueError("channel_multipliers must name at least one level, for example (1,)")
         if self.channels < 4 or self.channels % 2:

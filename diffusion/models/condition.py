@@ -14,10 +14,10 @@ class Condition(nn.Module):
     apply in each block is applied here once.
     """
 
-    def __init__(self, sinusoids: int, width: int, classes: int | None) -> None:
+    def __init__(self, sinusoids: int, width: int, labels: int | None) -> None:
         super().__init__()
         self.time = TimeEmbedding(sinusoids, width)
-        self.label = None if classes is None else nn.Embedding(classes, width)
+        self.label = None if labels is None else nn.Embedding(labels, width)
 
     def forward(self, t: Tensor, y: Tensor | None) -> Tensor:
         """(N,) times and (N,) labels, or None, to (N, width).
@@ -35,13 +35,13 @@ class Condition(nn.Module):
         return F.silu(time + self.label(_checked(y, len(t), self.label.num_embeddings)))
 
 
-def _checked(y: Tensor | None, count: int, classes: int) -> Tensor:
+def _checked(y: Tensor | None, count: int, labels: int) -> Tensor:
     """The labels, refused unless each image has one. The range is checked on the CPU only: elsewhere it would wait."""
-    wanted = f"this network needs labels y, a LongTensor of shape ({count},) in 0..{classes - 1}"
+    wanted = f"this network needs labels y, a LongTensor of shape ({count},) in 0..{labels - 1}"
     if y is None:
         raise ValueError(f"{wanted}, got none")
     if y.dtype != torch.int64 or y.shape != (count,):
         raise ValueError(f"{wanted}, got {y.dtype} {tuple(y.shape)}")
-    if y.device.type == "cpu" and count and not (0 <= int(y.min()) and int(y.max()) < classes):
+    if y.device.type == "cpu" and count and not (0 <= int(y.min()) and int(y.max()) < labels):
         raise ValueError(f"{wanted}, got {int(y.min())}..{int(y.max())}")
     return y

@@ -22,7 +22,11 @@ def contents(ema: Mapping[str, Tensor], raw: Mapping[str, Tensor], log_alpha_bar
     named = {f"ema.{name}": value for name, value in ema.items()} | {
         f"raw.{name}": value for name, value in raw.items()
     }
-    named[SCHEDULE] = log_alpha_bar
+    return plain(named | {SCHEDULE: log_alpha_bar})
+
+
+def plain(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU in row-major order."""
     return {
         name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, value in named.items()
@@ -35,15 +39,23 @@ def empty_network(architecture: Architecture) -> UNet:
         return UNet(**architecture.to_json())
 
 
-def check_shapes(architecture: Architecture, T: int, got: Shapes, where: str) -> None:
-    """Refuse tensors whose names or shapes are not those of a file with this network and a process of T steps.
+def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
+    """Of tensors by name."""
+    return {name: tuple(value.shape) for name, value in tensors.items()}
+
+
+def shapes_of_model(architecture: Architecture, T: int) -> Shapes:
+    """Of a file with this network and a process of T steps."""
+    network = shapes_of(empty_network(architecture).state_dict())
+    return {f"{prefix}.{n}": shape for prefix in ("ema", "raw") for n, shape in network.items()} | {SCHEDULE: (T + 1,)}
+
+
+def check_shapes(wanted: Shapes, got: Shapes, where: str) -> None:
+    """Refuse tensors whose names or shapes are not those that are wanted.
 
     Raises:
         ValueError: says what is missing, unknown or misshapen in `where`.
     """
-    network = empty_network(architecture).state_dict()
-    wanted: Shapes = {f"{prefix}.{n}": tuple(v.shape) for prefix in ("ema", "raw") for n, v in network.items()}
-    wanted[SCHEDULE] = (T + 1,)
     problems = [f"{name} is missing" for name in sorted(wanted.keys() - got.keys())]
     problems += [f"{name} is unknown" for name in sorted(got.keys() - wanted.keys())]
     problems += [f"{n} has shape {got[n]}, wanted {s}" for n, s in wanted.items() if n in got and got[n] != s]

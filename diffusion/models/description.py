@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from diffusion.models.architecture import Architecture
+from diffusion.models.sealed import json_text, read_sealed, write_sealed
 
 FORMAT_VERSION = 2
-REMEDY = "copy the model's whole folder again from where it was made, or train it again"
 
 _NAME = "model.json"
 _FIELDS = (
@@ -77,7 +76,7 @@ class Description:
             "sha256": self.sha256,
             "card": self.card,
         }
-        (folder / _NAME).write_text(_text(sealed(values)), encoding="utf-8")
+        write_sealed(folder / _NAME, values)
 
     @classmethod
     def read(cls, folder: Path) -> Description:
@@ -86,16 +85,7 @@ class Description:
         Raises:
             ValueError: it is missing, damaged or of another format.
         """
-        path = folder / _NAME
-        values = _parsed(path)
-        version = values.get("format_version")
-        if version != FORMAT_VERSION:
-            raise ValueError(
-                f"{path} has format_version {version}, this code reads {FORMAT_VERSION}: "
-                "use the version of this project that wrote it, or train the model again"
-            )
-        if tuple(sorted(values)) != _FIELDS or values != sealed(values):
-            raise ValueError(f"{path} is damaged or was edited (its own SHA-256 does not match): {REMEDY}")
+        values = read_sealed(folder / _NAME, FORMAT_VERSION, _FIELDS)
         return cls(
             architecture=Architecture.from_json(values["architecture"]),
             levels=values["levels"],
@@ -119,29 +109,7 @@ def json_card(card: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: it holds something else than finite numbers, text, lists and objects.
     """
     try:
-        values: dict[str, Any] = json.loads(_text(dict(card)))
+        values: dict[str, Any] = json.loads(json_text(dict(card)))
     except (TypeError, ValueError) as error:
         raise ValueError(f"the card must hold finite numbers, text, lists and objects only: {error}") from None
-    return values
-
-
-def sealed(values: dict[str, Any]) -> dict[str, Any]:
-    """The values with `description_sha256` of all the others."""
-    rest = {name: value for name, value in values.items() if name != "description_sha256"}
-    return rest | {"description_sha256": sha256(_text(rest).encode()).hexdigest()}
-
-
-def _text(values: dict[str, Any]) -> str:
-    return json.dumps(values, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"no model in {path.parent}: {path.name} is missing; {REMEDY}") from None
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise ValueError(f"{path} is damaged ({error}): {REMEDY}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold an object, got {type(values).__name__}: {REMEDY}")
     return values

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +16,18 @@ from safetensors.torch import save
 from torch import Tensor
 
 from diffusion.models.architecture import Architecture
-from diffusion.models.contents import SCHEDULE, check_finite, check_shapes, contents, empty_network
-from diffusion.models.description import REMEDY, Description, Digests, forget, json_card
+from diffusion.models.contents import (
+    SCHEDULE,
+    check_finite,
+    check_shapes,
+    contents,
+    empty_network,
+    shapes_of,
+    shapes_of_model,
+)
+from diffusion.models.description import Description, Digests, forget, json_card
 from diffusion.models.digest import content_digest
+from diffusion.models.sealed import check_intact, file_sha256
 from diffusion.models.unet import UNet
 from diffusion.process import NoiseSchedule, Target
 
@@ -50,6 +58,8 @@ class SavedModel:
     """Content digest of all tensors in the file, whichever weights were asked for."""
     card: dict[str, Any]
     """How the model came about, as given to `save_model`."""
+    null_label: bool = False
+    """Whether the label `classes` means that the class is not told."""
 
 
 def save_model(
@@ -88,14 +98,14 @@ def save_model(
     plain_card = json_card(card)
     arch = Architecture.from_json(architecture)
     tensors = contents(ema, raw, schedule.log_alpha_bar)
-    check_shapes(arch, schedule.T, {name: tuple(value.shape) for name, value in tensors.items()}, "saving a model")
+    check_shapes(shapes_of_model(arch, schedule.T), shapes_of(tensors), "saving a model")
     check_finite({name: value for name, value in tensors.items() if name != SCHEDULE})  # at zero SNR that one is not
 
     folder.mkdir(parents=True, exist_ok=True)
     forget(folder)
     (folder / _TENSORS).write_bytes(save(tensors))  # not save_file, which leaves a file that only its owner can read
     digests = Digests(content_digest(ema), content_digest(raw), content_digest(tensors))
-    sha256 = _sha256(folder / _TENSORS)
+    sha256 = file_sha256(folder / _TENSORS)
     Description(arch, levels, schedule.T, str(Target(predicts)), digests, sha256, plain_card).write(folder)
     return digests.content
 
@@ -115,10 +125,10 @@ def load_model(folder: Path, weights: Literal["ema", "raw"] = "ema", device: tor
         raise ValueError(f'weights must be "ema" or "raw", got {weights!r}')
     description = Description.read(folder)
     path = folder / _TENSORS
-    _check_intact(path, description.sha256)
+    check_intact(path, description.sha256, "model.json")
     with safe_open(path, framework="pt") as file:
         got = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        check_shapes(description.architecture, description.T, got, str(path))
+        check_shapes(shapes_of_model(description.architecture, description.T), got, str(path))
         prefix = f"{weights}."
         state = {name.removeprefix(prefix): file.get_tensor(name) for name in got if name.startswith(prefix)}
         schedule = NoiseSchedule.from_log_alpha_bar(file.get_tensor(SCHEDULE).clone())
@@ -128,6 +138,7 @@ def load_model(folder: Path, weights: Literal["ema", "raw"] = "ema", device: tor
         levels=description.levels,
         shape=description.architecture.shape,
         classes=description.architecture.classes,
+        null_label=description.architecture.null_label,
         predicts=Target(description.predicts),
         learned_variance=description.architecture.learned_variance,
         digest=description.digests.content,
@@ -140,18 +151,3 @@ def _network(architecture: Architecture, state: Mapping[str, Tensor]) -> UNet:
     net = empty_network(architecture)
     net.load_state_dict({name: value.to(torch.float32, copy=True) for name, value in state.items()}, assign=True)
     return net.eval().requires_grad_(False)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
-def _check_intact(path: Path, sha256: str) -> None:
-    if not path.is_file():
-        raise ValueError(f"no model in {path.parent}: {path.name} is missing; {REMEDY}")
-    if (found := _sha256(path)) != sha256:
-        raise ValueError(
-            f"{path} is damaged or not the file that model.json describes: its SHA-256 is {found[:12]}.., "
-            f"wanted {sha256[:12]}..; {REMEDY}"
-        )

@@ -6,15 +6,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion.models.architecture import Architecture
-from diffusion.models.attention import SelfAttention
-from diffusion.models.blocks import Downsample, ResidualBlock, Upsample
-from diffusion.models.condition import Condition
-from diffusion.models.fourier import fourier_features
+from diffusion.models.blocks import Upsample
+from diffusion.models.encoder import Encoder, block
 from diffusion.models.layers import group_norm, silent
-from diffusion.models.levels import AttentiveBlock, DownLevel, UpLevel
+from diffusion.models.levels import UpLevel
 
 
-class UNet(nn.Module):
+class UNet(Encoder):
     """eps_hat = eps_theta(x_t, t): the noise in x_t, predicted (or x_0, or v, whatever it is trained on).
 
     Down through the resolutions, each `blocks` residual blocks deep; a middle with self-attention; up again, each block
@@ -41,6 +39,7 @@ class UNet(nn.Module):
         classes: int | None = None,
         fourier_features: Sequence[int] = (),
         learned_variance: bool = False,
+        null_label: bool = False,
     ) -> None:
         """Each argument is described at the field of `Architecture` with its name.
 
@@ -48,8 +47,7 @@ class UNet(nn.Module):
             ValueError: `image_size` cannot be halved once per level, an attention resolution never occurs, the heads do
                 not divide the channels, or a number is out of range.
         """
-        super().__init__()
-        a = self.architecture = Architecture(
+        a = Architecture(
             image_size,
             in_channels,
             channels,
@@ -61,11 +59,9 @@ class UNet(nn.Module):
             classes,
             tuple(fourier_features),
             learned_variance,
+            null_label,
         )
-        self.condition = Condition(a.channels, a.condition_width, a.classes)
-        self.head = nn.Conv2d(a.head_channels, a.channels, 3, padding=1)
-        self.down = nn.ModuleList(_down_levels(a))
-        self.middle = nn.ModuleList(_middle(a))
+        super().__init__(a)
         self.up = nn.ModuleList(_up_levels(a))
         self.norm = group_norm(a.widths[0])
         self.tail = silent(nn.Conv2d(a.widths[0], a.out_channels, 3, padding=1))
@@ -76,52 +72,17 @@ class UNet(nn.Module):
         Args:
             x_t: (N, C, H, W), noised images.
             t: (N,) times on the scale 0..T, LongTensor or floating.
-            y: (N,) LongTensor of labels in 0..classes - 1 for a network built with `classes`, else None.
+            y: (N,) LongTensor of labels in 0..classes - 1 for a network built with `classes`, else None. With a null
+                label `classes` itself is one too: the class is not told.
 
         Raises:
             ValueError: x_t, t or y is not as above.
         """
-        self._check(x_t, t)
-        condition = self.condition(t, y)
-        h = self.head(fourier_features(x_t, self.architecture.fourier_features))
-        skips = [h]
-        for level in self.down:
-            h = level(h, condition, skips)
-        for block in self.middle:
-            h = block(h, condition)
+        h, condition, skips = self.encode(x_t, t, y)
         for level in self.up:
             h = level(h, condition, skips)
         eps_hat: Tensor = self.tail(F.silu(self.norm(h)))
         return eps_hat
-
-    def _check(self, x_t: Tensor, t: Tensor) -> None:
-        c, height, width = self.architecture.shape
-        if x_t.shape[1:] != (c, height, width):
-            raise ValueError(f"x_t must be shaped (N, {c}, {height}, {width}), got {tuple(x_t.shape)}")
-        if t.shape != x_t.shape[:1]:
-            raise ValueError(f"t must be shaped ({len(x_t)},), a time per image, got {tuple(t.shape)}")
-
-
-def _block(a: Architecture, in_channels: int, out_channels: int, *, attention: bool) -> AttentiveBlock:
-    residual = ResidualBlock(in_channels, out_channels, a.condition_width, a.dropout)
-    return AttentiveBlock(residual, SelfAttention(out_channels, a.attention_heads) if attention else None)
-
-
-def _down_levels(a: Architecture) -> list[DownLevel]:
-    levels = []
-    in_channels = a.channels
-    for side, width in zip(a.resolutions, a.widths, strict=True):
-        attention = side in a.attention_resolutions
-        sources = [in_channels, *[width] * (a.blocks - 1)]
-        blocks = [_block(a, source, width, attention=attention) for source in sources]
-        levels.append(DownLevel(blocks, None if side == a.resolutions[-1] else Downsample(width)))
-        in_channels = width
-    return levels
-
-
-def _middle(a: Architecture) -> list[AttentiveBlock]:
-    width = a.widths[-1]
-    return [_block(a, width, width, attention=True), _block(a, width, width, attention=False)]
 
 
 def _up_levels(a: Architecture) -> list[UpLevel]:
@@ -131,7 +92,7 @@ def _up_levels(a: Architecture) -> list[UpLevel]:
     for side, width in reversed(list(zip(a.resolutions, a.widths, strict=True))):
         attention = side in a.attention_resolutions
         sources = [in_channels, *[width] * a.blocks]
-        blocks = [_block(a, source + skips.pop(), width, attention=attention) for source in sources]
+        blocks = [block(a, source + skips.pop(), width, attention=attention) for source in sources]
         levels.append(UpLevel(blocks, None if side == a.image_size else Upsample(width)))
         in_channels = width
     return levels

@@ -6,6 +6,7 @@ from diffusion.samplers.ddim import DDIM
 from diffusion.samplers.dpm_solver import DPMSolver
 from diffusion.samplers.euler import Euler
 from diffusion.samplers.euler_maruyama import EulerMaruyama
+from diffusion.samplers.guidance import ClassifierFree, ClassifierGuide
 from diffusion.samplers.heun import Heun
 from diffusion.samplers.invert import invert
 from diffusion.samplers.loop import Denoiser, Evaluation, Prediction, Sampler, Step, sample
@@ -19,6 +20,8 @@ __all__ = [
     "DDIM",
     "SAMPLERS",
     "Ancestral",
+    "ClassifierFree",
+    "ClassifierGuide",
     "Counted",
     "DPMSolver",
     "Denoiser",

@@ -17,6 +17,7 @@ from diffusion.process.schedule import NoiseSchedule
 Model = Callable[[Tensor, Tensor], Tensor]
 Noise = Callable[[int, torch.Size], Tensor]
 OnStep = Callable[[int, float, Tensor, Tensor], None]
+Guide = Callable[[Tensor, Tensor], Tensor]
 
 
 class Prediction(NamedTuple):
@@ -41,6 +42,8 @@ class Denoiser:
     """What the network predicts."""
     full: NoiseSchedule | None = None
     """The process that the chain was taken from; None: the chain itself."""
+    guide: Guide | None = None
+    """(x_t, t) -> s grad log p(y | x_t), which leads to a class; None: nothing does."""
 
     def __post_init__(self) -> None:
         check_target(self.s, self.target)
@@ -50,14 +53,36 @@ class Denoiser:
         return torch.full((len(x),), i, device=x.device)
 
     def __call__(self, x_t: Tensor, i: int) -> Prediction:
+        """With a guide eps_hat is eps_theta - sqrt(1 - alpha_bar_t) s grad log p(y | x_t): D&N 2021, algorithm 2."""
+        return self._prediction(x_t, i, self.pull(x_t, i))
+
+    def unguided(self, x_t: Tensor, i: int) -> Prediction:
+        """What the network says by itself, for samplers that move their mean by the `pull`."""
+        return self._prediction(x_t, i, None)
+
+    def pull(self, x_t: Tensor, i: int) -> Tensor | None:
+        """(N, C, H, W): s grad log p(y | x_t); None without a guide, and at zero SNR, where x_t tells nothing of y."""
+        if self.guide is None or (self.s.zero_snr and i == self.s.T):
+            return None
+        pull = self.guide(x_t, self.s.time[self.index(i, x_t)])
+        if (image := first_non_finite(pull)) is not None:
+            t = self.s.time[i].item()
+            raise ValueError(f"the gradient of the guide is not finite for image {image} of the batch at t = {t}")
+        return pull
+
+    def _prediction(self, x_t: Tensor, i: int, pull: Tensor | None) -> Prediction:
         index = self.index(i, x_t)
         output = self.model(x_t, self.s.time[index])
         prediction, v = split_output(output, x_t)
         if (image := first_non_finite(output)) is not None:
             t = self.s.time[i].item()
             raise ValueError(f"the model's prediction is not finite for image {image} of the batch at t = {t}")
-        x_0_hat = predict_x_0(self.s, x_t, index, prediction, clip=self.clip_x0, target=self.target)
+        x_0_hat = predict_x_0(self.s, x_t, index, prediction, clip=False, target=self.target)
+        if pull is not None:  # as eps_hat moves by -b pull, (x_t - b eps_hat) / a does by b^2 / a
+            x_0_hat = x_0_hat + self.s.one_minus_alpha_bar[i] / self.s.alpha_bar[i].sqrt() * pull
         if self.clip_x0:
+            x_0_hat = x_0_hat.clamp(-1, 1)
+        if self.clip_x0 or pull is not None:
             return Prediction(x_0_hat, x_0_to_eps(self.s, x_t, index, x_0_hat), v)
         return Prediction(x_0_hat, to_eps(self.s, x_t, index, prediction, self.target), v)
 
@@ -124,6 +149,7 @@ def sample(
     noise: Noise | None = None,
     clip_x0: bool = True,
     target: Target | str = Target.EPS,
+    guide: Guide | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
     """Draw images: from x_T down to x_0, the last step without noise. Ho et al. 2020, algorithm 2.
@@ -139,6 +165,7 @@ def sample(
             once a step asks for k at the k-th step, 0 being the one that leaves x_T; one that adds none never asks.
         clip_x0: clip the predicted image to [-1, 1] at each step.
         target: what the model predicts, if not eps.
+        guide: (x_t, t) -> s grad log p(y | x_t), (N, C, H, W): a `ClassifierGuide`. (`ClassifierFree` is a model.)
         on_step: called after each step with (k, the time reached, x, x_0_hat).
 
     Returns:
@@ -146,10 +173,10 @@ def sample(
 
     Raises:
         ValueError: times that are not decreasing within T..1, noise missing, or a prediction of the wrong shape or not
-            finite (the message names image and time).
+            finite, or such a gradient (the message names image and time).
     """
     full = s.to(x_T.device)
-    denoise = Denoiser(model, chain_of(full, times), clip_x0, target, full)
+    denoise = Denoiser(model, chain_of(full, times), clip_x0, target, full, guide)
     x, draw = x_T, _drawing(noise, x_T)
     past: list[Evaluation] = []
     for k, i in enumerate(range(denoise.s.T, 0, -1)):

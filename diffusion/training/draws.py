@@ -1,4 +1,4 @@
-"""What is drawn for a virtual shard at a step besides its times: noise, flips, dropout.
+"""What is drawn for a virtual shard at a step besides its times: noise, flips, labels that are left out, dropout.
 
 Functions of (seed, step, shard) only. So they do not depend on the worker that computes the shard, on what ran before,
 or on how the shards are reduced.
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion.training.random import generator, key, numbers
@@ -46,6 +47,24 @@ def mirror(images: Tensor, flip: Tensor | None) -> Tensor:
     if flip is None:
         return images
     return torch.where(flip[:, None, None, None], images.flip(-1), images)
+
+
+@dataclass(frozen=True)
+class LabelDropout:
+    """Leaves labels out at random. Ho & Salimans 2022, algorithm 1."""
+
+    share: float
+    """p_uncond, in (0, 1): of the images whose class the network is not told."""
+    null_label: int
+    """What it is told instead."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"the share of labels that are left out must lie in (0, 1), got {self.share}")
+
+    def untold(self, seed: int, step: int, shard: int, n: int) -> NDArray[np.bool_]:
+        """(n,): which images of one shard go without; drawn on the host, so the same for every device."""
+        return numbers(seed, "label-dropout", step, shard).random(n) < self.share
 
 
 def seed_dropout(seed: int, step: int, shard: int) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffusion.process import to_unit
 from diffusion.training.batches import Batches, Images
-from diffusion.training.draws import draw, mirror
+from diffusion.training.draws import LabelDropout, draw, mirror
 from diffusion.training.shard import ShardMaker, ShardSource
 from diffusion.training.tensors import to_device
 from diffusion.training.times import Times
@@ -34,6 +34,9 @@ class Minibatch:
     """(n,) float32: how much each loss counts for its time, 1 / (T p_t); None where all are 1."""
     at_first: tuple[bool, ...]
     """(n,), known to the host: which images are at t = 1, where the bound's term is L_0."""
+    told: Tensor | None = None
+    """(n,) float32: how much each term counts in the running bound, which is that of a network that is told the class:
+    0 where the label is left out, 1 / (1 - the share of those) elsewhere; None where none is left out."""
 
     def __len__(self) -> int:
         return len(self.x_0)
@@ -48,25 +51,28 @@ class Minibatch:
         return [self._rows(slice(i, i + size)) for i in range(0, len(self), size)] if size else [self]
 
     def _rows(self, rows: slice) -> Minibatch:
-        y = None if self.y is None else self.y[rows]
-        weight = None if self.weight is None else self.weight[rows]
-        return Minibatch(self.x_0[rows], self.t[rows], self.eps[rows], y, weight, self.at_first[rows])
+        y, weight, told = (None if each is None else each[rows] for each in (self.y, self.weight, self.told))
+        return Minibatch(self.x_0[rows], self.t[rows], self.eps[rows], y, weight, self.at_first[rows], told)
 
     @classmethod
     def joined(cls, parts: Sequence[Minibatch]) -> Minibatch:
         """The images of several minibatches in one."""
         if len(parts) == 1:
             return parts[0]
-        labels = [part.y for part in parts if part.y is not None]
-        weights = [part.weight for part in parts if part.weight is not None]
         return cls(
             torch.cat([part.x_0 for part in parts]),
             torch.cat([part.t for part in parts]),
             torch.cat([part.eps for part in parts]),
-            torch.cat(labels) if labels else None,
-            torch.cat(weights) if weights else None,
+            _joined([part.y for part in parts]),
+            _joined([part.weight for part in parts]),
             tuple(first for part in parts for first in part.at_first),
+            _joined([part.told for part in parts]),
         )
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if there else None
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,8 @@ class Minibatches:
     """Mirror each image with probability 1/2."""
     labelled: bool = False
     """Hand out the classes."""
+    label_dropout: LabelDropout | None = None
+    """Hand out the null label for some of them; None: for none."""
     device: torch.device | str = "cpu"
     ahead: ShardSource | None = None
     """Makes the same shards ahead, in other processes; None: they are made when they are asked for."""
@@ -89,6 +97,8 @@ class Minibatches:
     def __post_init__(self) -> None:
         if self.labelled and self.images.labels is None:
             raise ValueError("the network is conditional on classes, but the images have no labels")
+        if self.label_dropout and not self.labelled:
+            raise ValueError("label_dropout is set, but no classes are handed out that could be left out")
 
     def of(self, step: int, shards: Sequence[int]) -> Minibatch:
         """Neighbouring virtual shards of one step (counted from 0), joined in order."""
@@ -111,14 +121,26 @@ class Minibatches:
         weights = self.times.weights(step, t)
         seed = self.batches.seed
         draws = made.draws or draw(seed, step, shard, shape=images.shape, flip=self.flip, device=self.device)
-        labels = self.images.labels if self.labelled else None
+        y, told = self._labels(step, shard, len(images))
         return Minibatch(
             x_0=mirror(to_unit(images, self.levels), draws.flip),
             t=to_device(torch.from_numpy(t), self.device),
             eps=draws.eps,
-            y=None
-            if labels is None
-            else to_device(torch.from_numpy(labels[self.batches.indices(step, shard)]), self.device),
+            y=y,
             weight=None if weights is None else to_device(torch.from_numpy(weights.astype(np.float32)), self.device),
             at_first=tuple((t == 1).tolist()),
+            told=told,
         )
+
+    def _labels(self, step: int, shard: int, n: int) -> tuple[Tensor | None, Tensor | None]:
+        """y and `told` of a shard with n images."""
+        if not self.labelled:
+            return None, None
+        assert self.images.labels is not None
+        labels, dropout = self.images.labels[self.batches.indices(step, shard)], self.label_dropout
+        if dropout is None:
+            return to_device(torch.from_numpy(labels), self.device), None
+        without = dropout.untold(self.batches.seed, step, shard, n)
+        y = torch.from_numpy(np.where(without, dropout.null_label, labels))
+        told = torch.from_numpy(np.where(without, 0, 1 / (1 - dropout.share)).astype(np.float32))
+        return to_device(y, self.device), to_device(told, self.device)

@@ -177,5 +177,6 @@ class Objective:
         """The loss to differentiate, and the sums."""
         loss, term = self.loss(net, part)
         weighted = loss if part.weight is None else loss * part.weight
+        term = term if part.told is None else term * part.told
         tallied = self.tally.of(part.x_0, part.t, loss.detach(), term, part.weight)
         return Share(weighted.sum() / self.minibatches.batches.batch_size, tallied)

@@ -4,7 +4,8 @@ A training step computes one term of the bound for each image, that of its time.
 y = L_t / p_t is an unbiased estimate of the sum of all terms, and its mean over the images of some steps is the
 running bound, bin by bin. Its error comes from how the means of single steps scatter: the images of a step may share
 what their times are drawn from, steps are independent. It is the bound of the weights as they are (not of their
-average), in training mode, on training images as they are shown (flipped, with dropout), without clipping.
+average), in training mode, on training images as they are shown (flipped, with dropout), without clipping. Where labels
+are left out it is that of the network that is told the class, from the other images.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Tally:
             x_0: (n, C, H, W).
             t: LongTensor (n,).
             loss: (n,): what is minimised at time t, not weighted by 1 / (T p_t).
-            term: (n,): the bound's term at time t in bits/dim.
+            term: (n,): the bound's term at time t in bits/dim, times `Minibatch.told` where labels are left out.
             weight: (n,): 1 / (T p_t); None where all are 1.
         """
         y = term * self.s.T if weight is None else term * self.s.T * weight

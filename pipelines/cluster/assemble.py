@@ -11,6 +11,7 @@ import torch
 from diffusion.models import EMA, UNet
 from diffusion.process import log_snr_bins, to_unit
 from diffusion.training.batches import Batches
+from diffusion.training.draws import LabelDropout
 from diffusion.training.health import Health
 from diffusion.training.history import History
 from diffusion.training.minibatch import Minibatches
@@ -67,7 +68,8 @@ def make_trainer(job: Job, place: Place, objective: Objective) -> Trainer:
     """The training at step 0; the initial weights depend on the seed alone."""
     params, train = job.params, job.params.train
     torch.manual_seed(key(params.seed, "init") % 2**63)
-    net = UNet(**architecture(params.model, read_manifest(job.prepared))).to(place.device)
+    null_label = train.label_dropout > 0
+    net = UNet(**architecture(params.model, read_manifest(job.prepared), null_label=null_label)).to(place.device)
     state = TrainingState(
         net=net,
         ema=EMA(net, train.ema_decay),
@@ -99,6 +101,7 @@ def batches(params: Params, images: int) -> Batches:
 def make_objective(job: Job, place: Place) -> Objective:
     """The loss of any virtual shard at any step."""
     params, train = job.params, open_split(job.prepared, "train")
+    dropped = params.train.label_dropout
     minibatches = Minibatches(
         train,
         train.levels,
@@ -106,6 +109,7 @@ def make_objective(job: Job, place: Place) -> Objective:
         build_times(params, place.device),
         flip=params.train.horizontal_flip,
         labelled=params.model.class_conditional,
+        label_dropout=LabelDropout(dropped, len(train.classes)) if dropped else None,
         device=place.device,
     )
     if job.loaders:

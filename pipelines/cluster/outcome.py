@@ -142,7 +142,7 @@ def _write_model(run: Finished, manifest: Manifest, folder: Path) -> str:
     params = run.job.params
     return save_model(
         folder,
-        architecture=architecture(params.model, manifest),
+        architecture=architecture(params.model, manifest, null_label=params.train.label_dropout > 0),
         ema=run.checkpoint.load("ema"),
         raw=run.checkpoint.load("weights"),
         schedule=build_schedule(params.process),
@@ -184,6 +184,7 @@ def cards(run: Finished) -> dict[str, dict[str, Any]]:
         "weights": "raw",
         "training_mode": True,
         "horizontal_flip": params.train.horizontal_flip,
+        "label_dropout": params.train.label_dropout,
     }
     return {"bound": validation, "bound_running": running}
 

@@ -38,6 +38,7 @@ def job_key(drawing: Drawing) -> str:
         "how": drawing.how.model_dump(mode="json"),
         "seed": drawing.seed,
         "model": drawing.model.digest,
+        "classifier": drawing.classifier.digest if drawing.classifier else None,
         "device": drawing.model.device,
         "torch": torch.__version__,
         "source": source_digest(code),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import cast
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from diffusion.drawing import Drawn, Recipe, draw
+from diffusion.drawing import Drawn, Guidance, Recipe, draw
+from diffusion.drawing.draw import labels
 from diffusion.models.saved import SavedModel
 from diffusion.models.unet import UNet
 from diffusion.samplers import options_of
@@ -14,9 +17,15 @@ from pipelines.errors import ParamsError, TrainingError
 from pipelines.measure.chunks import chunks
 from pipelines.measure.compiled import compiled
 from pipelines.measure.fitting import Fitted, Work, fitted
-from pipelines.measure.model import ModelRef
-from pipelines.sections import SampleParams
+from pipelines.measure.model import ClassifierRef, ModelRef, device_of, find_classifier, find_model
+from pipelines.sections_of_sampling import SampleParams
 
+if TYPE_CHECKING:
+    from pipelines.params import Params
+    from pipelines.settings import Settings
+
+_NAMED = 20
+"""Classes that an error names."""
 IMAGES_SHOWN = 8
 """Images whose way out of the noise is kept."""
 
@@ -28,6 +37,8 @@ class Drawing:
     model: ModelRef
     how: SampleParams
     seed: int
+    classifier: ClassifierRef | None = None
+    """Where one guides."""
 
     @property
     def recipe(self) -> Recipe:
@@ -38,19 +49,48 @@ class Drawing:
         """Find here what would stop the tasks.
 
         Raises:
-            ParamsError: the parameters do not fit the model.
+            ParamsError: the parameters do not fit the model, or the classifier does not.
         """
         try:
-            self.recipe.check(self.model.on_cpu())
+            classifier = self.classifier.on_cpu() if self.classifier else None
+            self.recipe.check(self.model.on_cpu(), classifier)
+            labels(self.classes, (), self.how.label)
         except ValueError as error:
             raise ParamsError(f"section sample of params.yaml: {error}") from None
+
+    @property
+    def classes(self) -> int | None:
+        """How many there are; of the classifier for a model without."""
+        return self.model.on_cpu().classes or (self.classifier.on_cpu().classes if self.classifier else None)
+
+
+def drawing_of(params: Params, settings: Settings, trained: Path, classifier: Path, classes: Sequence[str]) -> Drawing:
+    """What the parameters ask for, of the model in `trained`, with the classifier of the other folder where one guides.
+
+    Args:
+        classes: the names of the labels.
+
+    Raises:
+        ParamsError: it does not fit the model, there is no such class or no classifier.
+        CheckpointError: the model or the classifier is missing or damaged.
+    """
+    how, device = params.sample, device_of(settings)
+    if how.label is not None and how.label >= len(classes):
+        names = ", ".join(f"{i} ({name})" for i, name in enumerate(classes[:_NAMED])) or "none"
+        more = ", .." if len(classes) > _NAMED else ""
+        raise ParamsError(f"sample.label is {how.label}, but the classes are {names}{more}: name one by its number")
+    guide = find_classifier(classifier, device) if how.guidance == "classifier" else None
+    drawing = Drawing(find_model(trained, how.weights, device), how, params.seed, guide)
+    drawing.check()
+    return drawing
 
 
 def recipe_of(how: SampleParams) -> Recipe:
     """The recipe that the parameters spell out; what other samplers would need of them is left out."""
     given = how.model_dump(exclude_none=True)
     options = {name: given[name] for name in options_of(how.sampler) if name in given}
-    return Recipe(how.sampler, how.steps, how.spacing, options, how.clip_x0)
+    guidance = Guidance(how.guidance, how.guidance_scale, how.guidance_interval)
+    return Recipe(how.sampler, how.steps, how.spacing, options, how.clip_x0, guidance)
 
 
 def draw_fitting(drawing: Drawing, ids: range) -> Fitted[Drawn]:
@@ -73,7 +113,15 @@ def _draw(drawing: Drawing, ids: range, size: int) -> Drawn:
     how = drawing.how
     saved = _compiled(drawing.model, size) if how.compile else drawing.model.open()
     try:
-        return draw(saved, drawing.recipe, drawing.seed, ids, shown=max(IMAGES_SHOWN - ids.start, 0))
+        return draw(
+            saved,
+            drawing.recipe,
+            drawing.seed,
+            ids,
+            label=how.label,
+            classifier=drawing.classifier.open() if drawing.classifier else None,
+            shown=max(IMAGES_SHOWN - ids.start, 0),
+        )
     except ValueError as error:
         raise TrainingError(
             f"sampling images {ids.start} to {ids.stop - 1} with {how.sampler}: {error}. "

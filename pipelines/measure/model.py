@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from diffusion.models.saved import SavedModel, load_model
+from diffusion.models.saved_classifier import SavedClassifier, load_classifier
 from pipelines.errors import CheckpointError
 from pipelines.settings import Settings
 
@@ -47,6 +48,36 @@ def find_model(folder: Path, weights: Weights, device: str = "cpu") -> ModelRef:
     return ModelRef(folder, weights, _load(folder, weights, "cpu").digest, device)
 
 
+@dataclass(frozen=True)
+class ClassifierRef:
+    """Names the classifier that guides, likewise."""
+
+    folder: Path
+    digest: str
+    device: str
+
+    def open(self) -> SavedClassifier:
+        """The classifier where tasks compute; loaded at the first call in this process.
+
+        Raises:
+            CheckpointError: it is missing, damaged, or not the one that the stage began with.
+        """
+        return _opened_classifier(self)
+
+    def on_cpu(self) -> SavedClassifier:
+        """The same for the stage itself."""
+        return replace(self, device="cpu").open()
+
+
+def find_classifier(folder: Path, device: str = "cpu") -> ClassifierRef:
+    """Name the classifier in `folder`, after reading and verifying it.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    return ClassifierRef(folder, _load_classifier(folder, "cpu").digest, device)
+
+
 def device_of(settings: Settings) -> str:
     """Where tasks compute: on the GPU if workers are given one."""
     return "cuda" if settings.ray.gpus_per_worker > 0 else "cpu"
@@ -55,16 +86,34 @@ def device_of(settings: Settings) -> str:
 @lru_cache(maxsize=2)
 def _opened(ref: ModelRef) -> SavedModel:
     saved = _load(ref.folder, ref.weights, ref.device)
-    if saved.digest != ref.digest:
+    _check_same(ref, saved.digest)
+    return saved
+
+
+@lru_cache(maxsize=2)
+def _opened_classifier(ref: ClassifierRef) -> SavedClassifier:
+    saved = _load_classifier(ref.folder, ref.device)
+    _check_same(ref, saved.digest)
+    return saved
+
+
+def _check_same(ref: ModelRef | ClassifierRef, found: str) -> None:
+    if found != ref.digest:
         raise CheckpointError(
-            f"the model in {ref.folder} was replaced while it was in use: its digest is {saved.digest[:12]}.., "
+            f"the model in {ref.folder} was replaced while it was in use: its digest is {found[:12]}.., "
             f"wanted {ref.digest[:12]}..; run the stage again"
         )
-    return saved
 
 
 def _load(folder: Path, weights: Weights, device: str) -> SavedModel:
     try:
         return load_model(folder, weights, device)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _load_classifier(folder: Path, device: str) -> SavedClassifier:
+    try:
+        return load_classifier(folder, device)
     except ValueError as error:
         raise CheckpointError(str(error)) from error

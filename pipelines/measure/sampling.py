@@ -40,7 +40,14 @@ class SamplesCard:
     levels: int
     """Pixels are in 0..levels-1."""
     classes: int | None
-    """With labels, image i is of class i modulo their number."""
+    """With labels, image i is of class i modulo their number, unless there is one label for all."""
+    label: int | None
+    """The class of all images."""
+    guidance: str
+    guidance_scale: float | None
+    guidance_interval: tuple[float, float] | None
+    classifier_digest: str | None
+    """Of the classifier that guided."""
     sampler: str
     options: dict[str, float | int | str]
     """Of the sampler."""
@@ -123,7 +130,12 @@ def card_of(drawing: Drawing, saved: SavedModel) -> SamplesCard:
         count=how.count,
         shape=saved.shape,
         levels=saved.levels,
-        classes=saved.classes,
+        classes=drawing.classes,
+        label=how.label,
+        guidance=how.guidance,
+        guidance_scale=None if how.guidance == "none" else how.guidance_scale,
+        guidance_interval=None if how.guidance == "none" else how.guidance_interval,
+        classifier_digest=drawing.classifier.digest if drawing.classifier else None,
         sampler=how.sampler,
         options=dict(recipe.options),
         steps=len(recipe.times(saved.schedule)),
@@ -147,7 +159,9 @@ def read_samples(folder: Path) -> Samples:
     """
     try:
         content = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        card = SamplesCard(**{**content, "shape": tuple(content["shape"])})
+        interval = content["guidance_interval"]
+        tuples = {"shape": tuple(content["shape"]), "guidance_interval": interval and tuple(interval)}
+        card = SamplesCard(**{**content, **tuples})
         images = np.load(folder / SAMPLES, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise DataError(f"no samples: {error.filename} is missing; run `dvc repro sample`") from None

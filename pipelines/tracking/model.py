@@ -31,6 +31,7 @@ def log_model(mlflow: Any, run_id: str, trained: Path, weights: str) -> Any:
             ColSpec(DataType.string, "sampler", required=False),
             ColSpec(DataType.long, "steps", required=False),
             ColSpec(DataType.long, "label", required=False),
+            ColSpec(DataType.double, "guidance", required=False),
         ]
     )
     with tempfile.TemporaryDirectory() as scratch:

@@ -15,12 +15,13 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
-from diffusion.drawing import Recipe, draw
+from diffusion.drawing import Guidance, Recipe, draw
 from diffusion.models.saved import SavedModel, load_model
 from diffusion.samplers import options_of
 
-DEFAULTS: dict[str, Any] = {"count": 1, "seed": 0, "sampler": "ancestral", "steps": 100, "label": -1}
-"""What may be asked for. `label` -1: none, or for a model with classes each of them in turn."""
+DEFAULTS: dict[str, Any] = {"count": 1, "seed": 0, "sampler": "ancestral", "steps": 100, "label": -1, "guidance": 0.0}
+"""What may be asked for. `label` -1: none, or for a model with classes each of them in turn. `guidance`: w of
+classifier-free guidance, for a model that was trained with labels left out."""
 _BATCH = 128
 
 
@@ -53,7 +54,8 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # mlflow is untyped here
         saved, name = self.saved, asked["sampler"]
         variance = {"variance": "learned" if saved.learned_variance else "small"}
         options = variance if "variance" in options_of(name) else {}
-        recipe = Recipe(name, min(asked["steps"], saved.schedule.T), options=options)
+        guidance = Guidance("classifier_free", asked["guidance"]) if asked["guidance"] else Guidance()
+        recipe = Recipe(name, min(asked["steps"], saved.schedule.T), options=options, guidance=guidance)
         return draw(saved, recipe, asked["seed"], ids, label=None if asked["label"] < 0 else asked["label"]).images
 
 
@@ -70,6 +72,7 @@ def _asked(model_input: Any, saved: SavedModel) -> dict[str, Any]:
     asked = DEFAULTS | given
     for name in ("count", "seed", "steps", "label"):
         asked[name] = int(asked[name])
+    asked["guidance"] = float(asked["guidance"])
     options_of(asked["sampler"])
     if asked["count"] < 1 or asked["steps"] < 1:
         raise ValueError(f"count and steps must be at least 1, got {asked['count']} and {asked['steps']}")

@@ -15,7 +15,7 @@ from pipelines.settings import Settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value will soon raise:DeprecationWarning")  # inside DVC
 
-STAGES = ["prepare", "reference", "train", "sample", "evaluate", "register"]
+STAGES = ["prepare", "reference", "train", "classifier", "sample", "evaluate", "register"]
 SHARED = {"data", "process", "model"}
 """Sections that belong to no stage alone."""
 

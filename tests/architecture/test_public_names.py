@@ -39,7 +39,7 @@ NAMES = {
         "sample",
         "trailing",
     },
-    "diffusion.models": {"EMA", "UNet"},
+    "diffusion.models": {"EMA", "Classifier", "UNet"},
 }
 """The public interface: removing or renaming one of these breaks other people's code."""
 

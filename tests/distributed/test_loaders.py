@@ -76,7 +76,13 @@ def running(pid: int) -> bool:
         return False
 
 
-OTHER = {"times": "importance", "reduction": "fast", "microbatch": 2, "model": {"class_conditional": True}}
+OTHER = {
+    "times": "importance",
+    "reduction": "fast",
+    "microbatch": 2,
+    "label_dropout": 0.25,
+    "model": {"class_conditional": True},
+}
 
 
 @pytest.mark.parametrize("changes", [{}, pytest.param(OTHER, marks=pytest.mark.slow)])

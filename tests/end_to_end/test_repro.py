@@ -9,7 +9,7 @@ import pytest
 
 from tests.end_to_end.project import Project
 
-STAGES = ["prepare", "reference", "train", "sample", "evaluate", "register"]
+STAGES = ["prepare", "reference", "train", "classifier", "sample", "evaluate", "register"]
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -53,6 +53,7 @@ def test_the_outputs_are_there(tiny, first):
         "train/loss.csv",
         "train/schedule.png",
         "train/noising.png",
+        "classifier/card.json",
         "sample/samples.npy",
         "sample/grid.png",
         "sample/strip.png",

@@ -14,7 +14,8 @@ from pipelines.measure.bound import Measuring, bound_of_split
 from pipelines.measure.drawing import Drawing
 from pipelines.measure.model import find_model
 from pipelines.measure.sampling import draw_samples, read_samples
-from pipelines.sections import EvaluateParams, SampleParams
+from pipelines.sections import EvaluateParams
+from pipelines.sections_of_sampling import SampleParams
 from tests.gpu.conftest import DEVICE, ray_settings
 
 pytestmark = [

@@ -19,7 +19,8 @@ from pipelines.measure.drawing import Drawing
 from pipelines.measure.fitting import BatchSize
 from pipelines.measure.model import find_model
 from pipelines.measure.sampling import draw_samples, read_samples
-from pipelines.sections import EvaluateParams, SampleParams
+from pipelines.sections import EvaluateParams
+from pipelines.sections_of_sampling import SampleParams
 from tests.distributed.test_out_of_memory import allocate
 from tests.gpu.conftest import DEVICE
 from tests.pipelines.stage_inputs import saved_model

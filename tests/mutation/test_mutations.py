@@ -94,12 +94,21 @@ MUTATIONS = [
     ("training/tally.py", "sums[-3:] * steps / images**2", "sums[-3:] / images**2"),
     ("training/validation.py", "target=self.target,", ""),
     ("training/validation.py", "variance=self.variance,", ""),
+    ("training/minibatch.py", "1 / (1 - dropout.share)", "1"),
+    ("training/objective.py", "term if part.told is None else term * part.told", "term"),
     ("training/objective.py", "batch, s.T * term, error)", "batch, term, error)"),
     ("training/objective.py", "if self.decoder.reads_network or", "if"),
     ("training/objective.py", "if v is None else (prediction.detach()", "if v is not None else (prediction.detach()"),
     ("training/objective.py", "nats.index_copy(0, at_1, L_0)", "nats"),
     ("samplers/ancestral.py", "p.variance.sqrt() * draw()", "p.variance * draw()"),
     ("samplers/ancestral.py", "p.mean if i == 1 else", "p.mean if i == 0 else"),
+    ("samplers/ancestral.py", "p.variance * pull", "p.variance.sqrt() * pull"),
+    ("samplers/ancestral.py", "denoise.unguided(", "denoise("),
+    ("samplers/loop.py", "one_minus_alpha_bar[i] / self.s", "one_minus_alpha_bar[i].sqrt() / self.s"),
+    ("samplers/guidance.py", "(1 + w) * told[rows", "w * told[rows"),
+    ("samplers/guidance.py", "told[rows, :C] = ", "told[rows] = "),
+    ("samplers/guidance.py", "(t <= high)", "(t < high)"),
+    ("samplers/guidance.py", "torch.full_like(self.y[rows], self.null_label)", "self.y[rows]"),
     ("samplers/ddim.py", "self.eta**2 * s.beta_tilde[i]", "self.eta * s.beta[i]"),
     ("samplers/ddim.py", "s.one_minus_alpha_bar[i - 1] - variance", "s.one_minus_alpha_bar[i - 1]"),
     ("samplers/dpm_solver.py", "a[i - 1] * shrunk * m[0]", "a[i] * shrunk * m[0]"),
@@ -156,6 +165,9 @@ MUTATIONS = [
 
 OF_PIPELINES = [
     # (file below pipelines/, what stands there, what it becomes, the test that turns red)
+    ("measure/noised_classifier.py", "rng.integers(1, s.T + 1", "rng.integers(s.T, s.T + 1", "test_classifier"),
+    ("measure/noised_classifier.py", "z * sqrt(p * (1 - p)", "sqrt(p * (1 - p)", "test_classifier"),
+    ("measure/drawing.py", "label=how.label,", "", "test_guidance"),
     ("measure/described.py", "min(keep, total)", "total", "test_reference"),
     ("measure/scores.py", "features[: how.paired], against", "features, against", "test_distance"),
     ("measure/distance.py", "reference.held_out[:count]", "reference.held_out", "test_distance"),
@@ -177,7 +189,9 @@ def test_a_broken_formula_turns_a_test_red(tmp_path: Path, file: str, old: str, 
     if file.startswith("evaluation/"):
         tests = ["tests/diffusion/evaluation"]
     if file.startswith("training/"):
-        tests = [f"tests/diffusion/training/test_{name}.py" for name in ("times", "objective", "validation")]
+        tests = [
+            f"tests/diffusion/training/test_{name}.py" for name in ("times", "objective", "label_dropout", "validation")
+        ]
     turns_red(tmp_path, f"diffusion/{file}", old, new, tests)
 
 

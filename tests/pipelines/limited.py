@@ -14,7 +14,7 @@ from pipelines.cluster.parallel import serial_map
 from pipelines.measure.drawing import Drawing, draw
 from pipelines.measure.model import find_model
 from pipelines.measure.sampling import draw_samples
-from pipelines.sections import SampleParams
+from pipelines.sections_of_sampling import SampleParams
 
 
 def address_space() -> int:

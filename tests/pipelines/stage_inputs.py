@@ -47,10 +47,11 @@ def saved_model(
     scale: float = 0.05,
     predicts: str = "eps",
     learned_variance: bool = False,
+    null_label: bool = False,
 ) -> Path:
     """An untrained U-Net of 8x8 grey images with 17 levels, its last convolution of this scale; EMA and raw differ."""
     architecture = {"image_size": 8, "in_channels": 1, "channels": 8, "channel_multipliers": [1], "blocks": 1}
-    architecture |= {"learned_variance": learned_variance}
+    architecture |= {"learned_variance": learned_variance, "null_label": null_label}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         fresh = UNet(**architecture, classes=classes).state_dict()

@@ -50,6 +50,7 @@ def test_the_architecture_of_labelled_images(manifest: Manifest) -> None:
     built = architecture(model({"class_conditional": True, "dropout": 0.1}), manifest)
     assert (built["image_size"], built["in_channels"], built["classes"], built["dropout"]) == (8, 1, 10, 0.1)
     assert architecture(model({}), manifest)["classes"] is None
+    assert architecture(model({"class_conditional": True}), manifest, null_label=True)["null_label"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from pipelines.measure.drawing import Drawing
 from pipelines.measure.model import find_model
 from pipelines.measure.sampling import CARD, SAMPLES, draw_samples
 from pipelines.runs.local import LocalStore
-from pipelines.sections import SampleParams
+from pipelines.sections_of_sampling import SampleParams
 from tests.pipelines.stage_inputs import saved_model
 
 HOW = SampleParams(count=20, steps=5, batch_size=4)
@@ -142,7 +142,7 @@ from pipelines.measure.model import find_model
 from pipelines.measure.sampling import draw_samples
 from pipelines.runs.local import LocalStore
 from pipelines.runs.lock import run_lock
-from pipelines.sections import SampleParams
+from pipelines.sections_of_sampling import SampleParams
 from pipelines.stage import outputs
 
 model, job, final = map(Path, sys.argv[1:4])

@@ -11,7 +11,7 @@ from diffusion.models import UNet
 from pipelines.measure.compiled import compiled
 from pipelines.measure.drawing import Drawing, draw_fitting
 from pipelines.measure.model import find_model
-from pipelines.sections import SampleParams
+from pipelines.sections_of_sampling import SampleParams
 from tests.pipelines.stage_inputs import saved_model
 
 pytestmark = [

@@ -21,7 +21,8 @@ from pipelines.measure.model import find_model
 from pipelines.measure.reference import Reference, read_reference, write_reference
 from pipelines.measure.referencing import make_reference
 from pipelines.measure.sampling import draw_samples
-from pipelines.sections import ReferenceParams, SampleParams
+from pipelines.sections import ReferenceParams
+from pipelines.sections_of_sampling import SampleParams
 from tests.pipelines.stage_inputs import prepared_digits, saved_model
 
 

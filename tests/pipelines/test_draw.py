@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from diffusion.drawing import Recipe, draw
+from diffusion.drawing import Guidance, Recipe, draw
+from diffusion.models import Classifier
 from diffusion.models.saved import load_model
+from diffusion.models.saved_classifier import load_classifier, save_classifier
+from diffusion.process import NoiseSchedule
 from pipelines import draw as command
 from pipelines.errors import CheckpointError, ParamsError, TrackingError, TrainingError
 from tests.pipelines.stage_inputs import saved_model
@@ -38,6 +42,34 @@ def test_levels_are_those_of_the_core(
     drawn = np.load(tmp_path / "a.npy")
     assert (drawn.shape, drawn.dtype) == ((5, 1, 8, 8), np.uint8)
     assert np.abs(drawn - wanted).max() <= 1
+
+
+def test_a_class_is_led_to(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the network alone, or by a classifier, which also tells a network without labels what to draw."""
+    free, untold = saved_model(tmp_path / "free", classes=3, null_label=True), saved_model(tmp_path / "untold")
+    torch.manual_seed(0)
+    net = Classifier(3, 8, 1, 8, (1,), blocks=1)
+    torch.nn.init.normal_(net.to_scores.weight)
+    save_classifier(tmp_path / "classifier", net, NoiseSchedule.log_snr_linear(20), 17, {})
+    options: list[object] = ["--class", 1, "--sampler", "ddim", "--steps", 4, "--count", 3, "--out", tmp_path / "a.npy"]
+    led = ["--guidance", 3, "--guidance-interval", 6, 15]
+    cases = [
+        (free, led, Guidance("classifier_free", 3.0, (6, 15)), None),
+        (untold, [*led, "--classifier", tmp_path / "classifier"], Guidance("classifier", 3.0, (6, 15)), True),
+        (untold, ["--classifier", tmp_path / "classifier"], Guidance("classifier", 1.0), True),
+    ]
+    for folder, arguments, guidance, by in cases:
+        run(monkeypatch, folder, *options, *arguments)
+        classifier = load_classifier(tmp_path / "classifier") if by else None
+        recipe = Recipe("ddim", 4, guidance=guidance)
+        wanted = draw(load_model(folder), recipe, 0, range(3), label=1, classifier=classifier).images
+        np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), wanted)
+    with pytest.raises(ParamsError, match="always told the class"):
+        run(monkeypatch, model, *options, "--guidance", 2)
+    with pytest.raises(ParamsError, match="from the smaller to the larger"):
+        run(monkeypatch, free, *options, "--guidance", 2, "--guidance-interval", 9, 3)
 
 
 @pytest.mark.parametrize("name", ["grid.png", "way.gif", "way.mp4"])

@@ -31,7 +31,8 @@ from pipelines.measure.reference import write_reference
 from pipelines.measure.referencing import make_reference
 from pipelines.measure.sampling import draw_samples
 from pipelines.measure.tables import write_evaluation
-from pipelines.sections import EvaluateParams, ReferenceParams, SampleParams
+from pipelines.sections import EvaluateParams, ReferenceParams
+from pipelines.sections_of_sampling import SampleParams
 from pipelines.settings import RaySettings, Settings
 from pipelines.stage import outputs
 from tests.pipelines.stage_inputs import prepared_digits, saved_model

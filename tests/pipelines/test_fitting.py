@@ -25,7 +25,8 @@ from pipelines.measure.fitting import BatchSize, Fitted, Work, fitted, halvings
 from pipelines.measure.model import find_model
 from pipelines.measure.sampling import draw_samples, read_samples
 from pipelines.project import workspace
-from pipelines.sections import EvaluateParams, SampleParams
+from pipelines.sections import EvaluateParams
+from pipelines.sections_of_sampling import SampleParams
 from tests.pipelines.stage_inputs import prepared_digits, saved_model
 
 WORK = Work("sampling", "sample.batch_size", (3, 32, 32), "cpu")

@@ -24,7 +24,7 @@ from pipelines.errors import CheckpointError, DataError, PipelineError, Training
 from pipelines.measure.drawing import Drawing, draw_fitting
 from pipelines.measure.model import find_model
 from pipelines.measure.sampling import draw_samples, read_samples
-from pipelines.sections import SampleParams
+from pipelines.sections_of_sampling import SampleParams
 from pipelines.settings import RaySettings, Settings
 from pipelines.stage import outputs
 from tests.pipelines.stage_inputs import saved_model

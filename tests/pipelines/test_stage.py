@@ -18,7 +18,9 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("stage", ["prepare", "reference", "train", "sample", "evaluate", "register", "summary"])
+@pytest.mark.parametrize(
+    "stage", ["prepare", "reference", "train", "classifier", "sample", "evaluate", "register", "summary"]
+)
 def test_help_says_what_a_stage_does_and_does_not_run_it(stage: str) -> None:
     helped = command(f"pipelines.{stage}", "--help")
     assert helped.returncode == 0

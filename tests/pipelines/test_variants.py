@@ -18,11 +18,12 @@ from pipelines.cluster.outcome import finished, write_outcome
 from pipelines.data.dataset import open_split
 from pipelines.errors import ParamsError
 from pipelines.measure.bound import Measuring, bound_of_split
-from pipelines.measure.drawing import Drawing, draw
+from pipelines.measure.drawing import Drawing, draw_fitting
 from pipelines.measure.model import find_model
 from pipelines.params import Params, load_params
 from pipelines.runs.local import LocalStore
-from pipelines.sections import EvaluateParams, SampleParams
+from pipelines.sections import EvaluateParams
+from pipelines.sections_of_sampling import SampleParams
 from tests.pipelines.stage_inputs import DIGITS, changed, prepared_digits, saved_model
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -36,6 +37,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "model": {"learned_variance": True, "predicts": "v"},
         "train": {"objective": "bound", "times": "stratified"},
     },
+    "classes, some left out": {"model": {"class_conditional": True}, "train": {"label_dropout": 0.2}},
     "x_0, min-SNR": {"model": {"predicts": "x_0"}, "train": {"weighting": "min_snr", "weighting_gamma": 2.0}},
 }
 
@@ -88,12 +90,13 @@ def test_a_variant_is_trained_resumed_measured_and_drawn_from(name: str, prepare
     write_outcome(ends[1], folder)
     saved = load_model(folder)
     assert (saved.predicts, saved.learned_variance) == (params.model.predicts, params.model.learned_variance)
+    assert (saved.classes, saved.null_label) == ((10, True) if params.train.label_dropout else (None, False))
     assert (folder / "weights.png").exists()
 
     model, test = find_model(folder, "ema"), open_split(prepared, "test")
     measured = bound_of_split(Measuring(model, params.evaluate, 0), test, 4)
     assert np.isfinite(measured.total).all()
-    drawn = draw(Drawing(model, params.sample, 0), range(3)).images
+    drawn = draw_fitting(Drawing(model, params.sample, 0), range(3)).result.images
     assert drawn.shape == (3, 1, 8, 8)
     assert drawn.max() <= 16
 
@@ -125,7 +128,7 @@ def test_ancestral_samples_with_the_learned_variance_differ(tmp_path: Path) -> N
     model = find_model(saved_model(tmp_path / "model", T=10, learned_variance=True), "ema")
     how = SampleParams(count=4, steps=5)
     small, learned = (
-        draw(Drawing(model, how.model_copy(update={"variance": variance}), 0), range(4)).images
+        draw_fitting(Drawing(model, how.model_copy(update={"variance": variance}), 0), range(4)).result.images
         for variance in ("small", "learned")
     )
     assert not np.array_equal(small, learned)
@@ -147,6 +150,8 @@ def test_ancestral_samples_with_the_learned_variance_differ(tmp_path: Path) -> N
         ("process", {"T": 3}, r"process\.T\n.* greater than or equal to 4"),
         ("train", {"val_images": 1}, r"train\.val_images\n.* greater than or equal to 2"),
         ("train", {"val_calls": 50}, "val_calls must be odd"),
+        ("train", {"label_dropout": 0.1}, r"label_dropout is 0\.1, but model\.class_conditional is false"),
+        ("train", {"label_dropout": 1.0}, r"train\.label_dropout\n.* less than 1"),
     ],
 )
 def test_parameters_that_contradict_each_other(section: str, values: dict[str, Any], message: str) -> None:

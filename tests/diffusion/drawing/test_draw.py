@@ -68,7 +68,7 @@ def test_labels_are_those_asked_for() -> None:
 
 
 def test_a_class_that_is_not_there_is_refused() -> None:
-    assert labels(model(), range(4), None) is None
+    assert labels(None, range(4), None) is None
     with pytest.raises(ValueError, match="class 1 was asked for, but the model was trained without classes"):
         draw(model(), Recipe(), 0, range(2), label=1)
     for label in (-1, 3):

@@ -54,6 +54,13 @@ class TestRoundTrip:
         state = UNet(**architecture).state_dict()
         save_model(tmp_path, **{**model, "architecture": architecture, "ema": state, "raw": state})
         assert load_model(tmp_path).classes is None
+        assert not load_model(tmp_path).null_label
+
+    def test_a_network_with_a_null_label_says_so(self, model: dict[str, Any], tmp_path: Path) -> None:
+        architecture = {**ARCHITECTURE, "null_label": True}
+        state = UNet(**architecture).state_dict()
+        save_model(tmp_path, **{**model, "architecture": architecture, "ema": state, "raw": state})
+        assert (load_model(tmp_path).classes, load_model(tmp_path).null_label) == (3, True)
 
     def test_a_schedule_down_to_zero_snr(self, model: dict[str, Any], tmp_path: Path) -> None:
         schedule = model["schedule"].rescaled_to_zero_snr()
@@ -86,6 +93,7 @@ class TestRoundTrip:
             "attention_heads": 1,
             "fourier_features": [],
             "learned_variance": False,
+            "null_label": False,
         }
         assert values["predicts"] == "eps"
         assert values["digests"]["ema"] == content_digest(model["ema"])

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from diffusion.models.description import Description, sealed
+from diffusion.models.description import Description
 from diffusion.models.saved import load_model
+from diffusion.models.sealed import sealed
 
 
 def edit(folder: Path, **changes: Any) -> None:

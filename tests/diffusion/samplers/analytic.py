@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -40,14 +41,38 @@ class Mixture:
 
     def x_0_at(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
         """E[x_0 | x_t]: m_k + a s_k^2 / (a^2 s_k^2 + b^2) (x_t - a m_k), weighted by how likely each component is."""
+        m, s = (torch.tensor(values, dtype=x_t.dtype, device=x_t.device) for values in (self.means, self.deviations))
+        a, b = _signal_and_noise(log_snr)
+        share = self._log_joint(x_t, log_snr).softmax(dim=-1)
+        return (share * (m + a * s**2 / (a**2 * s**2 + b**2) * (x_t[..., None] - a * m))).sum(dim=-1)
+
+    def component(self, k: int) -> Mixture:
+        """The class k alone."""
+        return Mixture.gaussian(self.s, self.means[k], self.deviations[k])
+
+    def logits(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """log p(k | x_t) up to a constant, (N, K), for images of one pixel."""
+        return self._log_joint(x_t, self._log_snr(t)).flatten(0, -2)
+
+    def pull(self, k: int) -> Callable[[Tensor, Tensor], Tensor]:
+        """grad log p(k | x_t), pixel by pixel: the score of the class minus that of the mixture."""
+        told = self.component(k)
+
+        def gradient(x_t: Tensor, t: Tensor) -> Tensor:
+            _, b = _signal_and_noise(self._log_snr(t))
+            return (self.eps(x_t, t) - told.eps(x_t, t)) / b
+
+        return gradient
+
+    def _log_joint(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
+        """log w_k N(x_t; a m_k, a^2 s_k^2 + b^2) up to a constant, in a last dimension."""
         w, m, s = (
             torch.tensor(values, dtype=x_t.dtype, device=x_t.device)
             for values in (self.weights, self.means, self.deviations)
         )
         a, b = _signal_and_noise(log_snr)
-        V, apart = a**2 * s**2 + b**2, x_t[..., None] - a * m
-        share = (w.log() - V.log() / 2 - apart**2 / V / 2).softmax(dim=-1)
-        return (share * (m + a * s**2 / V * apart)).sum(dim=-1)
+        V = a**2 * s**2 + b**2
+        return w.log() - V.log() / 2 - (x_t[..., None] - a * m) ** 2 / V / 2
 
     def cdf(self, x: Tensor) -> Tensor:
         """Of the data."""

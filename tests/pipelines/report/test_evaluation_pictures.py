@@ -17,7 +17,8 @@ from pipelines.measure.referencing import make_reference
 from pipelines.measure.sampling import draw_samples
 from pipelines.measure.tables import metrics_of, write_evaluation
 from pipelines.measure.yardstick import yardstick
-from pipelines.sections import EvaluateParams, ReferenceParams, SampleParams
+from pipelines.sections import EvaluateParams, ReferenceParams
+from pipelines.sections_of_sampling import SampleParams
 from pipelines.summary import bound_table
 from tests.pipelines.stage_inputs import prepared_digits, saved_model
 
