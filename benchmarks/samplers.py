@@ -76,7 +76,7 @@ def points() -> Iterator[tuple[Line, Recipe, int, str]]:
 
 
 def draw_all(model: Path, folder: Path, device: str, seeds: list[int]) -> None:
-    """Draw what is missing; one file for each seed, rewritten when a sampler is done."""
+    """Draw what is missing; one file for each seed, rewritten after each recipe."""
     saved = load_model(model, device=device)
     folder.mkdir(parents=True, exist_ok=True)
     images, calls, began = read(folder)
@@ -85,7 +85,7 @@ def draw_all(model: Path, folder: Path, device: str, seeds: list[int]) -> None:
             continue
         drawn = draw(saved, recipe, seed, range(COUNT))
         images[name], calls[name] = drawn.images, drawn.calls
-        write(folder, images, calls)
+        write(folder, images, calls, seed)
         print(f"{time.perf_counter() - began:6.1f} s  {name}: {drawn.calls} calls", flush=True)
 
 
@@ -100,13 +100,11 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, int], float]:
     return images, calls, time.perf_counter()
 
 
-def write(folder: Path, images: dict[str, np.ndarray], calls: dict[str, int]) -> None:
-    """Everything, seed by seed."""
-    for seed in SEEDS:
-        names = [name for name in images if name.endswith(f"seed {seed}")]
-        if names:
-            arrays = {f"images/{name}": images[name] for name in names} | {f"calls/{n}": calls[n] for n in names}
-            np.savez_compressed(folder / f"seed-{seed}.npz", names=np.array(names), **arrays)
+def write(folder: Path, images: dict[str, np.ndarray], calls: dict[str, int], seed: int) -> None:
+    """All that there is of a seed; the others' files may be another process's."""
+    names = [name for name in images if name.endswith(f"seed {seed}")]
+    arrays = {f"images/{name}": images[name] for name in names} | {f"calls/{n}": calls[n] for n in names}
+    np.savez_compressed(folder / f"seed-{seed}.npz", names=np.array(names), **arrays)
 
 
 def score_all(folder: Path, reference: Path) -> tuple[pd.DataFrame, float]:
