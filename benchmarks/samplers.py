@@ -60,7 +60,7 @@ LINES = (
     _line("UniPC 3", "unipc", "C9", order=3),
     Line(
         "probability flow, RK45",
-        tuple(Recipe("probability_flow", 2, options={"tolerance": tolerance}) for tolerance in (0.1, 1e-2, 1e-3)),
+        tuple(Recipe("probability_flow", options={"tolerance": tolerance}) for tolerance in (0.1, 1e-2, 1e-3)),
         "k",
     ),
 )
@@ -76,7 +76,7 @@ def points() -> Iterator[tuple[Line, Recipe, int, str]]:
 
 
 def draw_all(model: Path, folder: Path, device: str, seeds: list[int]) -> None:
-    """Draw what is missing; one file for each seed, rewritten when a sampler is done."""
+    """Draw what is missing; one file for each seed, rewritten after each recipe."""
     saved = load_model(model, device=device)
     folder.mkdir(parents=True, exist_ok=True)
     images, calls, began = read(folder)
@@ -85,7 +85,7 @@ def draw_all(model: Path, folder: Path, device: str, seeds: list[int]) -> None:
             continue
         drawn = draw(saved, recipe, seed, range(COUNT))
         images[name], calls[name] = drawn.images, drawn.calls
-        write(folder, images, calls)
+        write(folder, images, calls, seed)
         print(f"{time.perf_counter() - began:6.1f} s  {name}: {drawn.calls} calls", flush=True)
 
 
@@ -100,13 +100,11 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, int], float]:
     return images, calls, time.perf_counter()
 
 
-def write(folder: Path, images: dict[str, np.ndarray], calls: dict[str, int]) -> None:
-    """Everything, seed by seed."""
-    for seed in SEEDS:
-        names = [name for name in images if name.endswith(f"seed {seed}")]
-        if names:
-            arrays = {f"images/{name}": images[name] for name in names} | {f"calls/{n}": calls[n] for n in names}
-            np.savez_compressed(folder / f"seed-{seed}.npz", names=np.array(names), **arrays)
+def write(folder: Path, images: dict[str, np.ndarray], calls: dict[str, int], seed: int) -> None:
+    """All that there is of a seed; the others' files may be another process's."""
+    names = [name for name in images if name.endswith(f"seed {seed}")]
+    arrays = {f"images/{name}": images[name] for name in names} | {f"calls/{n}": calls[n] for n in names}
+    np.savez_compressed(folder / f"seed-{seed}.npz", names=np.array(names), **arrays)
 
 
 def score_all(folder: Path, reference: Path) -> tuple[pd.DataFrame, float]:
@@ -161,10 +159,16 @@ def plot(table: pd.DataFrame, floor: float, path: Path) -> None:
                     rows["calls"], rows["distance"], 2 * rows["spread"], label=line.name, linestyle=dashes, **style
                 )
         axes.axhline(floor, color=QUIET, linewidth=1)
-        axes.annotate("held-out digits", (axes.get_xlim()[1], floor), ha="right", va="bottom", color=QUIET, fontsize=9)
-        axes.set(xscale="log", yscale="log", xlabel="network calls per image", ylabel="Fréchet distance")
+        axes.annotate(
+            "365 held-out digits", (axes.get_xlim()[1], floor), ha="right", va="bottom", color=QUIET, fontsize=9
+        )
+        axes.set(
+            xscale="log", yscale="log", xlabel="network calls per image", ylabel="Fréchet distance ± 2 standard errors"
+        )
         ticks = [5, 10, 20, 50, 100, 200]
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        heights = [1, 2, 5, 10, 20, 50]
+        axes.set_yticks(heights, [str(height) for height in heights])
         axes.minorticks_off()
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
 

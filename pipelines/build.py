@@ -24,11 +24,12 @@ def build_schedule(process: ProcessParams) -> NoiseSchedule:
     try:
         match p.schedule:
             case "linear":
-                return NoiseSchedule.linear(p.T, p.beta_1, p.beta_T, rescale=p.rescale)
+                s = NoiseSchedule.linear(p.T, p.beta_1, p.beta_T, rescale=p.rescale)
             case "cosine":
-                return NoiseSchedule.cosine(p.T)
+                s = NoiseSchedule.cosine(p.T)
             case "log_snr":
-                return NoiseSchedule.log_snr_linear(p.T, log_snr_max=p.log_snr_max, log_snr_min=p.log_snr_min)
+                s = NoiseSchedule.log_snr_linear(p.T, log_snr_max=p.log_snr_max, log_snr_min=p.log_snr_min)
+        return s.rescaled_to_zero_snr() if p.zero_terminal_snr else s
     except ValueError as error:
         raise ParamsError(f"params.yaml: process: {error}") from None
 

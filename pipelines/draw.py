@@ -68,8 +68,8 @@ def recipe_for(saved: SavedModel, asked: argparse.Namespace) -> Recipe:
     try:
         if "variance" in options_of(asked.sampler):
             options.setdefault("variance", "learned" if saved.learned_variance else "small")
-        T = saved.schedule.T
-        steps = {None: min(_STEPS, T), "all": T}.get(asked.steps, asked.steps)
+        few = None if asked.sampler == "probability_flow" else min(_STEPS, saved.schedule.T)
+        steps = {None: few, "all": saved.schedule.T}.get(asked.steps, asked.steps)
         recipe = Recipe(asked.sampler, steps, asked.spacing, options, not asked.no_clip, _guidance(asked))
         recipe.check(saved, asked.classifier)
     except ValueError as error:
@@ -183,7 +183,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--guidance-interval", type=float, nargs=2, metavar="T", help="from and to these times alone")
     parser.add_argument("--classifier", type=Path, metavar="FOLDER", help="guide by this one: results/classifier")
     parser.add_argument("--sampler", choices=samplers, default="dpm_solver", help="default: dpm_solver")
-    parser.add_argument("--steps", type=_steps, help=f"times visited, or `all` (default: {_STEPS})")
+    parser.add_argument(
+        "--steps", type=_steps, help=f"times visited, or `all` (default: {_STEPS}; probability_flow's own)"
+    )
     parser.add_argument("--spacing", choices=spacings, default="trailing", help="of the times (default: trailing)")
     parser.add_argument("--eta", type=float, help="of ddim: 0 to 1")
     parser.add_argument("--order", type=int, help="of dpm_solver and unipc: 1, 2 or 3")

@@ -75,6 +75,15 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _eps_is_seen(self) -> Params:
+        if self.process.zero_terminal_snr and self.model.predicts == "eps":
+            raise ValueError(
+                "process.zero_terminal_snr is true: at T there is only noise, and a network that predicts it says "
+                "nothing of the image; set model.predicts to v or x_0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _dropped_labels_are_told(self) -> Params:
         if self.train.label_dropout > 0 and not self.model.class_conditional:
             raise ValueError(

@@ -70,6 +70,8 @@ class ProcessParams(Section):
     rescale: bool = True
     """For `linear` at T other than 1000: beta_1 and beta_T are those of 1000 steps, and T steps go through the same
     process (log alpha_bar is interpolated). false: they are the first and last of the T steps themselves."""
+    zero_terminal_snr: bool = False
+    """Rescale the schedule so that x_T is noise alone (Lin et al. 2024); needs model.predicts v or x_0."""
     log_snr_max: float = Field(default=7.0, ge=-20.0, le=20.0)
     """For `log_snr`: log SNR at t = 1."""
     log_snr_min: float = Field(default=-7.0, ge=-20.0, le=20.0)

@@ -53,7 +53,7 @@ class SampleParams(Section):
     `probability_flow` (an adaptive solver): Song et al. 2021."""
     steps: int | None = Field(default=None, ge=1)
     """Times visited; null: all T. A network call for each, but for `heun` and `predictor_corrector`, which make two,
-    and `probability_flow`, which makes as many as it needs between neighbouring times."""
+    and `probability_flow`, which makes as many as it needs between neighbouring times (null: between T and 1)."""
     spacing: Literal["trailing", "leading", "linspaced", "karras"] = "trailing"
     """How the times are chosen when there are fewer than T. `karras`: Karras et al. 2022, eq. 5."""
     eta: float = Field(default=0.0, ge=0.0, le=1.0)

@@ -30,7 +30,7 @@ class Recipe:
     sampler: str = "ancestral"
     """One of `diffusion.samplers.SAMPLERS`."""
     steps: int | None = None
-    """Times to visit; None: all of T..1."""
+    """Times to visit; None: all of T..1, or for `probability_flow`, which chooses its own steps, the two ends."""
     spacing: str = "trailing"
     """One of `SPACINGS`, for fewer steps than T."""
     options: Mapping[str, Option] = field(default_factory=dict)
@@ -61,7 +61,9 @@ class Recipe:
         Raises:
             ValueError: more steps than T, or a spacing that does not fit the schedule.
         """
-        return list(range(s.T, 0, -1)) if self.steps is None else SPACINGS[self.spacing](s, self.steps)
+        if self.steps is None:
+            return [s.T, 1] if self.sampler == "probability_flow" else list(range(s.T, 0, -1))
+        return SPACINGS[self.spacing](s, self.steps)
 
     def calls(self, s: NoiseSchedule) -> int | None:
         """Calls of the network; None where the sampler chooses as it goes."""

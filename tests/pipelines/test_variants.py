@@ -38,6 +38,12 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "train": {"objective": "bound", "times": "stratified"},
     },
     "classes, some left out": {"model": {"class_conditional": True}, "train": {"label_dropout": 0.2}},
+    "zero terminal SNR, v": {"process": {"zero_terminal_snr": True}, "model": {"predicts": "v"}},
+    "zero terminal SNR, x_0, bound": {
+        "process": {"zero_terminal_snr": True},
+        "model": {"predicts": "x_0", "learned_variance": True},
+        "train": {"objective": "bound", "times": "importance"},
+    },
     "x_0, min-SNR": {"model": {"predicts": "x_0"}, "train": {"weighting": "min_snr", "weighting_gamma": 2.0}},
 }
 
@@ -139,6 +145,11 @@ def test_ancestral_samples_with_the_learned_variance_differ(tmp_path: Path) -> N
     [
         ("evaluate", {"variance": "learned"}, r"evaluate\.variance is learned, but model\.learned_variance is false"),
         ("sample", {"variance": "learned"}, r"sample\.variance is learned, but model\.learned_variance is false"),
+        (
+            "process",
+            {"zero_terminal_snr": True},
+            r"a network that predicts it says nothing .* set model\.predicts to v or x_0",
+        ),
         ("model", {"learned_variance": True}, r"model\.learned_variance needs train\.objective hybrid or bound"),
         ("train", {"weighting_gamma": 2.0}, "weighting_gamma is of min_snr and p2, and weighting is none"),
         ("train", {"objective": "bound", "weighting": "snr"}, "objective bound has its own weighting"),

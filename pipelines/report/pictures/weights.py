@@ -39,10 +39,10 @@ def loss_weights(
         used: the name of the one that this run trains with, drawn thicker.
         learned_variance: whether the network says its own, which changes the weight `bound` from the one that is drawn.
     """
-    log_snr = np.asarray(schedule.log_snr)[1:]
-    curves = {name: np.asarray(weighting.of_eps(schedule))[1:] for name, weighting in weightings.items()}
+    shown = slice(1, schedule.T if schedule.zero_snr else schedule.T + 1)  # there is no place for a log SNR of -inf
+    log_snr, times = np.asarray(schedule.log_snr)[shown], np.asarray(schedule.time)[shown]
+    curves = {name: np.asarray(weighting.of_eps(schedule))[shown] for name, weighting in weightings.items()}
     curves = {name: weight / weight.mean() for name, weight in curves.items()}
-    times = np.asarray(schedule.time)[1:]
     with page(path, 980) as figure:
         headline(figure, _halves(times, log_snr, curves, used))
         axes = figure.subplots()

@@ -27,6 +27,7 @@ def saved() -> SavedModel:
     ("recipe", "times"),
     [
         (Recipe(), list(range(20, 0, -1))),
+        (Recipe("probability_flow"), [20, 1]),
         (Recipe(steps=4), [20, 15, 10, 5]),
         (Recipe(steps=4, spacing="leading"), [16, 11, 6, 1]),
         (Recipe(steps=2, spacing="linspaced"), [20, 1]),
