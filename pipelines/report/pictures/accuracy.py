@@ -21,11 +21,12 @@ def accuracy_by_time(frame: pd.DataFrame, classes: int, path: Path) -> None:
         frame: columns `t` (increasing), `log_snr`, `accuracy`, `accuracy_low`, `accuracy_high`, `bits`, `bits_se`.
     """
     t, accuracy, bits, error = (frame[name].to_numpy() for name in ("t", "accuracy", "bits", "bits_se"))
-    half = np.flatnonzero(accuracy >= (1 + 1 / classes) / 2)
+    known = np.flatnonzero(accuracy >= (1 + 1 / classes) / 2)
+    last = int(known[-1]) if len(known) else 0
     with page(path, 760) as figure:
-        last = frame.iloc[half[-1]] if len(half) else frame.iloc[0]
-        snr = signed(f"{last['log_snr']:+.1f}")
-        headline(figure, f"The classifier is right in {last['accuracy']:.0%} at t = {last['t']:.0f} (log SNR {snr})")
+        snr = signed(f"{frame['log_snr'].iloc[last]:+.1f}")
+        least = accuracy[: last + 1].min()
+        headline(figure, f"Up to t = {t[last]} (log SNR {snr}) the classifier is right in {least:.0%} or more")
         left, right = figure.subplots(1, 2)
         left.fill_between(t, frame["accuracy_low"], frame["accuracy_high"], color=BLUE, alpha=0.2, lw=0)
         left.plot(t, accuracy, color=BLUE, marker=".")
