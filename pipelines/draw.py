@@ -1,8 +1,9 @@
 """`python -m pipelines.draw [MODEL]`: images of a model, without DVC.
 
 MODEL is a folder with a model (default: results/train) or a registered version, models:/NAME/VERSION or
-models:/NAME@ALIAS. The ending of --out says what is made: .png a grid, .gif or .mp4 the way out of the noise, .npy the
-grey levels, no ending a folder with one PNG for each image. With --to SEED each image is followed from --seed to SEED.
+models:/NAME@ALIAS. The ending of --out says what is made: .png a grid, .gif or .mp4 the way out of the noise, .npy an
+array, uint8 (n, C, H, W) in 0..255, no ending a new folder with one PNG for each image. With --to SEED each image is
+followed from --seed to SEED, by a sampler that adds no noise on the way.
 
     python -m pipelines.draw models:/ddpm-digits@champion --count 64 --seed 1 --sampler dpm_solver --steps 20
     python -m pipelines.draw --class 3 --guidance 2
@@ -40,7 +41,7 @@ def main() -> None:
     from pipelines.measure.model import find_classifier, find_model
     from pipelines.tracking.fetch import model_files
 
-    _check_place(asked.out)
+    _check(asked)
     with model_files(asked.model, settings) as folder:
         saved = find_model(folder, asked.weights, _device(asked.device)).open()
     if asked.classifier:
@@ -72,6 +73,8 @@ def recipe_for(saved: SavedModel, asked: argparse.Namespace) -> Recipe:
         steps = {None: few, "all": saved.schedule.T}.get(asked.steps, asked.steps)
         recipe = Recipe(asked.sampler, steps, asked.spacing, options, not asked.no_clip, _guidance(asked))
         recipe.check(saved, asked.classifier)
+        if recipe.adds_noise and asked.to is not None:
+            raise ValueError(f"{asked.sampler} adds noise of its own, so the way would not end at seed {asked.to}")
     except ValueError as error:
         raise ParamsError(str(error)) from None
     return recipe
@@ -91,33 +94,31 @@ def _in_batches(
     saved: SavedModel, recipe: Recipe, asked: argparse.Namespace, ids: Sequence[int], x_T: Any = None
 ) -> Drawn:
     from diffusion.drawing import Drawn, draw
-    from pipelines.measure.chunks import chunks
-    from pipelines.report.progress import progress
+    from pipelines.cluster.parallel import serial_map
+    from pipelines.measure.chunks import chunks, watched
 
-    moving = _MOMENTS if _is_moving(asked.out) and asked.to is None else 0
-    parts = []
-    with progress("drawing", total=len(ids), unit="image") as bar:
-        for part in chunks(len(ids), asked.batch_size):
-            some = ids[part.start : part.stop]
-            start = None if x_T is None else x_T[part.start : part.stop]
-            shown = {"shown": len(some), "moments": moving} if moving else {}
-            try:
-                made = draw(
-                    saved, recipe, asked.seed, some, label=asked.label, x_T=start, classifier=asked.classifier, **shown
-                )
-                parts.append(made)
-            except ValueError as error:
-                raise TrainingError(f"images {some[0]} to {some[-1]} with {recipe.sampler}: {error}") from None
-            bar.update(part.stop)
-    return Drawn.joined(parts)
+    shown = _MOMENTS if _is_moving(asked.out) and asked.to is None else 0
+
+    def drawn(part: range) -> Drawn:
+        some = ids[part.start : part.stop]
+        how: dict[str, Any] = {"label": asked.label, "x_T": None if x_T is None else x_T[part.start : part.stop]}
+        frames: dict[str, Any] = {"shown": len(some), "moments": shown} if shown else {}
+        try:
+            return draw(saved, recipe, asked.seed, some, classifier=asked.classifier, **how, **frames)
+        except ValueError as error:
+            raise TrainingError(f"images {some[0]} to {some[-1]} with {recipe.sampler}: {error}") from None
+
+    parts = chunks(len(ids), asked.batch_size)
+    made = watched("drawing", serial_map, drawn, parts, [len(part) for part in parts])  # as the stage's workers draw
+    return Drawn.joined([each for _, each in made])
 
 
 def _between(saved: SavedModel, recipe: Recipe, asked: argparse.Namespace) -> Drawn:
     """Each image at every place on its way, place after place."""
     from diffusion.drawing import between
 
-    x_T = between((asked.seed, asked.to), range(asked.count), saved.shape, asked.points)
-    ids = [i for i in range(asked.count) for _ in range(asked.points)]
+    x_T = between((asked.seed, asked.to), range(asked.count), saved.shape, asked.points or _POINTS)
+    ids = [i for i in range(asked.count) for _ in range(x_T.shape[1])]
     return _in_batches(saved, recipe, asked, ids, x_T.flatten(0, 1))
 
 
@@ -129,14 +130,15 @@ def write(drawn: Drawn, levels: int, asked: argparse.Namespace) -> None:
     from pipelines.report.pictures.images import between_seeds, sample_grid
     from pipelines.report.pictures.tiles import columns_for, from_levels
 
-    out, images = asked.out, drawn.images
+    out, images, ending = asked.out, drawn.images, asked.out.suffix.lower()
     rows = images.reshape(asked.count, -1, *images.shape[1:])  # (image, place, C, H, W)
     if _is_moving(out):
         frames = drawn.frames.images if asked.to is None else [*rows.swapaxes(0, 1), *rows.swapaxes(0, 1)[-2::-1]]
         animate(frames, levels, columns_for(asked.count, max(images.shape[-2:])), out)
-    elif out.suffix == ".npy":
-        np.save(out, images, allow_pickle=False)
-    elif out.suffix == ".png":
+    elif ending == ".npy":
+        with out.open("wb") as file:  # a name in capitals would be given a second ending
+            np.save(file, np.rint(images * (255 / (levels - 1))).astype(np.uint8), allow_pickle=False)
+    elif ending == ".png":
         if asked.to is None:
             sample_grid(images, levels, out)
         else:
@@ -155,18 +157,33 @@ def _is_moving(out: Path) -> bool:
     return out.suffix.lower() in FORMATS
 
 
-def _check_place(out: Path) -> None:
+def _check(asked: argparse.Namespace) -> None:
     """Refuse now rather than after minutes of work."""
+    out = asked.out
     if out.suffix.lower() not in (".png", ".gif", ".mp4", ".npy", ""):
         raise ParamsError(f"--out must end in .png, .gif, .mp4 or .npy, or be a folder, got {out}")
     if not out.parent.is_dir() or (out.suffix and out.is_dir()) or (not out.suffix and out.is_file()):
         raise ParamsError(f"--out {out} cannot be written: name a file or a new folder in a folder that exists")
+    if not out.suffix and out.is_dir() and any(out.iterdir()):
+        raise ParamsError(f"--out {out} is a folder that is not empty: name a new one")
+    if asked.guidance_interval and asked.guidance is None and not asked.classifier:
+        raise ParamsError("--guidance-interval needs --guidance W or --classifier FOLDER")
+    if asked.points is not None and asked.to is None:
+        raise ParamsError("--points are on the way to another seed: give --to SEED")
+    if asked.classifier and not (asked.classifier / "classifier.json").is_file():
+        raise ParamsError(
+            f"no classifier in {asked.classifier}: set classifier.steps above 0 in params.yaml and run "
+            "`dvc repro classifier`"
+        )
 
 
 def _device(asked: str | None) -> str:
     import torch
 
-    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise ParamsError("--device cuda: torch sees no GPU here")
+    return asked or ("cuda" if there else "cpu")
 
 
 def _arguments() -> argparse.Namespace:
@@ -194,7 +211,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--no-clip", action="store_true", help="do not clip the predicted image to [-1, 1]")
     parser.add_argument("--weights", choices=("ema", "raw"), default="ema", help="default: ema")
     parser.add_argument("--to", type=_whole(0), metavar="SEED", help="follow each image from --seed to this one")
-    parser.add_argument("--points", type=_whole(2), default=_POINTS, help=f"places on that way (default: {_POINTS})")
+    parser.add_argument("--points", type=_whole(2), help=f"places on that way (default: {_POINTS})")
     parser.add_argument("--out", type=Path, default=Path("drawn.png"), help="default: drawn.png")
     parser.add_argument("--batch-size", type=_whole(1), default=128, help="images per network call (default: 128)")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")

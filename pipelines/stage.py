@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import errno
+import fcntl
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -48,16 +50,34 @@ def _refuse_arguments(main: Callable[[], None]) -> None:
 def outputs(final: Path) -> Iterator[Path]:
     """A folder under construction beside `final`; it is renamed to `final` when the block ends without an error.
 
-    Until then `final` does not exist, so a stage that fails or is killed leaves nothing that looks complete.
+    Until then `final` is as it was, so a stage that fails or is killed leaves nothing that looks complete.
+
+    Raises:
+        PipelineError: another process is at work on the same folder.
     """
     building = final.with_name(f".{final.name}.building")
     final.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir()
+    with _held(building):
+        try:
+            yield building
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+        shutil.rmtree(final, ignore_errors=True)
+        building.rename(final)
+
+
+@contextmanager
+def _held(building: Path) -> Iterator[None]:
+    """The folder, made anew and locked for the length of the block. What a killed process left of it is removed."""
+    building.mkdir(exist_ok=True)
+    descriptor = os.open(building, os.O_RDONLY)
     try:
-        yield building
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-    shutil.rmtree(final, ignore_errors=True)
-    building.rename(final)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in building.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+    except BlockingIOError:
+        raise PipelineError(f"another process is writing {building}: let it end, or end it, and try again") from None
+    finally:
+        os.close(descriptor)

@@ -62,8 +62,16 @@ class Recipe:
             ValueError: more steps than T, or a spacing that does not fit the schedule.
         """
         if self.steps is None:
-            return [s.T, 1] if self.sampler == "probability_flow" else list(range(s.T, 0, -1))
+            if self.sampler != "probability_flow":
+                return list(range(s.T, 0, -1))
+            return [s.T, s.T - 1, 1] if s.zero_snr else [s.T, 1]  # the step that leaves zero SNR is Euler's
         return SPACINGS[self.spacing](s, self.steps)
+
+    @property
+    def adds_noise(self) -> bool:
+        """Whether images depend on more noise than that from which they start."""
+        stochastic = ("ancestral", "euler_maruyama", "predictor_corrector")
+        return self.sampler in stochastic or self.options.get("eta", 0) != 0
 
     def calls(self, s: NoiseSchedule) -> int | None:
         """Calls of the network; None where the sampler chooses as it goes."""

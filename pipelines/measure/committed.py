@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 
 from diffusion.drawing import Drawn, Frames
+from pipelines.cluster.record import platform_of
 from pipelines.errors import CheckpointError, StoreError
 from pipelines.measure.drawing import Drawing
 from pipelines.measure.fitting import Fitted
@@ -27,20 +29,25 @@ _IMAGES, _FRAMES = "images.npy", "frames.npy"
 
 
 def job_key(drawing: Drawing) -> str:
-    """The name of the job: equal for those that draw the same images with the same code."""
+    """The name of the job: equal for those that draw the same images, with the same code on the same kind of machine.
+
+    On a GPU that is not known here: the workers are taken to have equal ones.
+    """
     core, own = workspace() / "diffusion", workspace() / "pipelines" / "measure"
+    device = drawing.model.device
     code = [
         *(core / part for part in ("drawing", "models", "process", "samplers")),
         core / "training" / "random.py",
         *(own / name for name in ("compiled.py", "drawing.py", "fitting.py", "committed.py")),
+        own.parent / "cluster" / "parallel.py",
     ]
     parts = {
         "how": drawing.how.model_dump(mode="json"),
         "seed": drawing.seed,
         "model": drawing.model.digest,
         "classifier": drawing.classifier.digest if drawing.classifier else None,
-        "device": drawing.model.device,
-        "torch": torch.__version__,
+        "device": platform_of(torch.device(device)).kind if device == "cpu" else device,
+        "versions": [torch.__version__, np.__version__, scipy.__version__],
         "source": source_digest(code),
     }
     return f"sample-{digest(parts)[:16]}"

@@ -103,7 +103,8 @@ def draw_fitting(drawing: Drawing, ids: range) -> Fitted[Drawn]:
 
     def in_batches(size: int) -> Drawn:
         parts = (ids[part.start : part.stop] for part in chunks(len(ids), size))
-        return Drawn.joined([_draw(drawing, part, size) for part in parts])
+        whole = size == len(ids)  # if it is the last batch, which may be shorter, it is no reason to compile anew
+        return Drawn.joined([_draw(drawing, part, drawing.how.batch_size if whole else size) for part in parts])
 
     work = Work("sampling", "sample.batch_size", drawing.model.on_cpu().shape, drawing.model.device)
     return fitted(in_batches, len(ids), work)

@@ -30,6 +30,21 @@ def test_the_same_images(tmp_path: Path) -> None:
         assert (one != two).mean() <= 0.01
 
 
+def test_the_last_batch_is_no_reason_to_compile_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def noted(net: UNet, size: int) -> UNet:
+        sizes.append(size)
+        return net
+
+    monkeypatch.setattr("pipelines.measure.drawing.compiled", noted)
+    how = SampleParams(count=10, steps=2, batch_size=4, compile=True)
+    drawing = Drawing(find_model(saved_model(tmp_path), "ema"), how, 0)
+    for ids in (range(4), range(4, 8), range(8, 10)):
+        draw_fitting(drawing, ids)
+    assert sizes == [4]
+
+
 def test_other_numbers_of_images_are_not_compiled_anew() -> None:
     torch.manual_seed(0)
     net = UNet(8, 1, 8, (1,), blocks=1, classes=3).eval().requires_grad_(False)

@@ -4,14 +4,15 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from pipelines.cluster.trainer import count_workers
-from pipelines.errors import ParamsError, TrainingError
+from pipelines.errors import ParamsError, PipelineError, TrainingError
 from pipelines.sections import TrainParams
 from pipelines.settings import RaySettings, load_settings
-from pipelines.stage import run
+from pipelines.stage import outputs, run
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
@@ -45,6 +46,26 @@ def test_a_full_disk_is_a_message(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(full, arguments=True)
     assert capsys.readouterr().err == "error: No space left on device (results/x): free some space\n"
+
+
+def test_two_processes_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    final = tmp_path / "results" / "sample"
+    with outputs(final) as folder:
+        (folder / "a").write_text("first")
+        with pytest.raises(PipelineError, match=r"another process is writing .*building: let it end"), outputs(final):
+            pass
+        assert (folder / "a").read_text() == "first"
+    assert [path.name for path in final.iterdir()] == ["a"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    final = tmp_path / "sample"
+    (tmp_path / ".sample.building" / "below").mkdir(parents=True)
+    (tmp_path / ".sample.building" / "half").write_text("of a file")
+    with outputs(final) as folder:
+        (folder / "whole").write_text("file")
+    assert [path.name for path in final.iterdir()] == ["whole"]
+    assert [path.name for path in tmp_path.iterdir()] == ["sample"]
 
 
 def test_the_names_of_ray_and_mlflow_win_over_ours(monkeypatch: pytest.MonkeyPatch) -> None:

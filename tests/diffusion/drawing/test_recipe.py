@@ -11,7 +11,7 @@ from diffusion.models.saved import SavedModel
 from diffusion.models.unet import UNet
 from diffusion.process import NoiseSchedule
 from diffusion.process.parameterization import Target
-from diffusion.samplers import DDIM, SAMPLERS, Ancestral, DPMSolver, PredictorCorrector, options_of
+from diffusion.samplers import DDIM, SAMPLERS, Ancestral, DPMSolver, PredictorCorrector, options_of, sample
 
 S = NoiseSchedule.log_snr_linear(20)
 
@@ -35,6 +35,28 @@ def saved() -> SavedModel:
 )
 def test_the_times_are_those_of_the_spacing(recipe: Recipe, times: list[int]) -> None:
     assert recipe.times(S) == times
+
+
+def test_the_probability_flow_does_not_leave_zero_snr_in_one_step_to_the_data() -> None:
+    """There the step is Euler's, and from T to 1 it would lead all images to their mean."""
+    zero, recipe = NoiseSchedule.log_snr_linear(1000).rescaled_to_zero_snr(), Recipe("probability_flow")
+    assert recipe.times(zero) == [1000, 999, 1]
+
+    def x_0_of(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """The best network for N(0, 0.04) data."""
+        s = zero.interpolated(sorted({*t.tolist()}, reverse=True))
+        alpha_bar, noise = s.alpha_bar[1].float(), s.one_minus_alpha_bar[1].float()
+        return alpha_bar.sqrt() * 0.04 / (alpha_bar * 0.04 + noise) * x_t
+
+    x_T = torch.randn(2000, 1, 1, 1, generator=torch.Generator().manual_seed(0))
+    x_0 = sample(x_0_of, zero, x_T, recipe.make(), times=recipe.times(zero), target="x_0", clip_x0=False)
+    assert x_0.std().item() == pytest.approx(0.2, rel=0.05)
+
+
+def test_which_samplers_add_noise() -> None:
+    noisy = [name for name in SAMPLERS if Recipe(name).adds_noise]
+    assert noisy == ["ancestral", "euler_maruyama", "predictor_corrector"]
+    assert Recipe("ddim", options={"eta": 0.1}).adds_noise
 
 
 def test_karras_times_lie_between_whole_ones() -> None:
