@@ -1,9 +1,11 @@
 """Images per second of DDIM: ours against diffusers' DDIMPipeline, with U-Nets of the same configuration.
 
-    python benchmarks/ddim.py [digits | cifar10] [--rounds 5] [--threads 2]
+    python benchmarks/ddim.py [digits | cifar10] [--rounds 5] [--cores 2]
 
-Alternating runs in one process, medians and their ratio. Weights are random: they do not change the time. Ours is what
-the sample stage does, rounding to levels included; diffusers' pipeline gives arrays and shows no bar.
+Alternating runs, medians and their ratio. Ours is what the sample stage does, rounding to levels included: a batch for
+each worker, a thread for each. Diffusers' pipeline draws as many such batches, with as many threads as there are cores;
+it gives arrays and shows no bar; beside it the same pipeline in a process of one thread for each core. Weights are
+random: they do not change the time.
 """
 
 from __future__ import annotations
@@ -15,6 +17,10 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -77,48 +83,79 @@ def theirs(name: str):
     return pipeline
 
 
-def timed(run: Callable[[], object], images: int) -> float:
-    """Images per second."""
-    began = time.perf_counter()
-    run()
-    return images / (time.perf_counter() - began)
+@lru_cache
+def of_worker(name: str, compile: bool) -> SavedModel:
+    """The model as a worker of the sample stage has it, on one thread."""
+    torch.set_num_threads(1)
+    saved = ours(name)
+    return replace(saved, net=compiled(saved.net, CONFIGURATIONS[name]["batch"])) if compile else saved
+
+
+def batch_of_worker(name: str, compile: bool, number: int) -> None:
+    """A task of the sample stage."""
+    n = CONFIGURATIONS[name]["batch"]
+    draw(of_worker(name, compile), Recipe("ddim", STEPS[name]), 0, range(number * n, (number + 1) * n))
+
+
+@lru_cache
+def pipeline_of_worker(name: str):
+    torch.set_num_threads(1)
+    return theirs(name)
+
+
+def batch_of_pipeline(name: str) -> None:
+    n = CONFIGURATIONS[name]["batch"]
+    pipeline_of_worker(name)(batch_size=n, num_inference_steps=STEPS[name], output_type="np")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configuration", choices=CONFIGURATIONS, nargs="?", default="digits")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compile", action="store_true", help="ours compiled too (sample.compile)")
+    parser.add_argument("--cores", type=int, default=2)
     asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    torch.set_num_threads(asked.cores)
     warnings.simplefilter("ignore")
-    name = asked.configuration
+    name, cores = asked.configuration, asked.cores
     n, steps = CONFIGURATIONS[name]["batch"], STEPS[name]
-    saved, pipeline = ours(name), theirs(name)
-    count = {"ours": saved.net, "diffusers": pipeline.unet}
-    print(*(f"{key}: {sum(p.numel() for p in net.parameters()):,} parameters" for key, net in count.items()), sep="\n")
-    recipe = Recipe("ddim", steps)
-    runs: dict[str, Callable[[], object]] = {
-        "ours": lambda: draw(saved, recipe, 0, range(n)),
-        "diffusers": lambda: pipeline(batch_size=n, num_inference_steps=steps, output_type="np"),
+    pipeline = theirs(name)
+    for who, net in {"ours": ours(name).net, "diffusers": pipeline.unet}.items():
+        print(f"{who}: {sum(p.numel() for p in net.parameters()):,} parameters")
+    context = get_context("spawn")
+    # one process for each worker, so that each computes one batch of a round
+    pools = [ProcessPoolExecutor(1, mp_context=context) for _ in range(cores)]
+
+    def by_workers(compile: bool) -> None:
+        for batch in [pool.submit(batch_of_worker, name, compile, k) for k, pool in enumerate(pools)]:
+            batch.result()
+
+    def by_pipeline() -> None:
+        for _ in range(cores):
+            pipeline(batch_size=n, num_inference_steps=steps, output_type="np")
+
+    def by_pipelines() -> None:
+        for batch in [pool.submit(batch_of_pipeline, name) for pool in pools]:
+            batch.result()
+
+    runs: dict[str, Callable[[], None]] = {
+        "diffusers": by_pipeline,
+        "diffusers, a process per core": by_pipelines,
+        "ours": lambda: by_workers(False),
+        "ours, compiled": lambda: by_workers(True),
     }
-    if asked.compile:
-        fast = SavedModel(**{**vars(saved), "net": compiled(saved.net, n)})
-        runs["ours, compiled"] = lambda: draw(fast, recipe, 0, range(n))
     speeds: dict[str, list[float]] = {key: [] for key in runs}
-    for k in range(asked.rounds + 1):  # the first round warms up
+    for k in range(asked.rounds + 1):  # the first round warms up, and compiles
         for key, run in runs.items():
-            speed = timed(run, n)
+            began = time.perf_counter()
+            run()
             if k:
-                speeds[key].append(speed)
-    print(
-        f"{name}, {n} images at once, {steps} steps, {asked.threads} threads, "
-        f"torch {torch.__version__}, {platform.machine()}"
-    )
+                speeds[key].append(cores * n / (time.perf_counter() - began))
+    print(f"{name}, batches of {n}, {steps} steps, {cores} cores, torch {torch.__version__}, {platform.machine()}")
     for key, values in speeds.items():
         ratio = statistics.median(v / d for v, d in zip(values, speeds["diffusers"], strict=True))
-        print(f"{key:16} {statistics.median(values):8.2f} images/s   {ratio:.2f} of diffusers'")
+        print(f"{key:30} {statistics.median(values):8.2f} images/s   {ratio:.2f} of diffusers'")
+    for pool in pools:
+        pool.shutdown()
 
 
 if __name__ == "__main__":
