@@ -145,7 +145,8 @@ def _scores(net: Classifier, task: Task, split: ImageSplit, chunk: range, t: int
     ids, times = split.ids[chunk.start : chunk.stop], torch.full((len(chunk),), t)
     eps = normal_per_image(task.seed, "classifier-accuracy", ids, t, split.shape)
     x_0 = to_unit(torch.from_numpy(split.read(np.array(chunk))), split.levels)
-    return net(q_sample(task.schedule, x_0, times, eps), times)
+    scores: Tensor = net(q_sample(task.schedule, x_0, times, eps), times)
+    return scores
 
 
 def _accuracy(t: int, log_snr: float, log_p: Tensor, y: Tensor) -> Accuracy:
