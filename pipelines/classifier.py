@@ -54,7 +54,7 @@ def _train(params: Params, settings: Settings) -> None:
 
 
 def make(params: Params, settings: Settings, data: Path, folder: Path) -> tuple[dict[str, Any], list[Accuracy]]:
-    """Train the classifier and write it to `folder`, with its card and its accuracy on the validation split.
+    """Train the classifier and write it to `folder`, with its card and its accuracy on validation images.
 
     Raises:
         DataError: the images have no labels.
@@ -104,7 +104,7 @@ def table(found: list[Accuracy]) -> Table:
     from rich.table import Table
 
     shown = [found[round(k * (len(found) - 1) / (_SHOWN - 1))] for k in range(_SHOWN)]
-    made = Table(title="the classifier on validation images", header_style="bold")
+    made = Table(title=f"the classifier on the first {found[0].images:,} validation images", header_style="bold")
     for name in ("t", "log SNR", "right", "bits of the class not known"):
         made.add_column(name, justify="right")
     for each in dict.fromkeys(shown):

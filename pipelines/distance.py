@@ -2,7 +2,8 @@
 
 A and B are folders of images, `results/sample` or another samples.npy, or a split of the prepared ones,
 `results/prepare/test`. Beside the numbers stand those of two random halves of B against each other, the floor. With
-`--extractor inception` the first number is FID, equal to clean-fid's on the same folders.
+`--extractor inception` the first number is FID, equal to clean-fid's on the same images. Those of a folder are found by
+their suffix, in any capitals, and what is left out is told; clean-fid leaves out .Png or .BMP and takes .npy files too.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ def main() -> None:
 
     console = Console(highlight=False)
     console.print(table(comparison))
+    for images in (a, b):
+        if images.ignored:
+            console.print(f"ignored in {images.name}, because no images by their names: {images.ignored}", markup=False)
     if comparison.halves is None:
         console.print("no floor: two halves of B are too small", markup=False)
 

@@ -6,6 +6,7 @@ and a worker that dies and is replaced change nothing in the results.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -106,20 +107,28 @@ def _in_order(
 def _repeatably(function: Callable[[Item], Result], item: Item) -> Result:
     """Call the function with nothing left to chance that changes the bits of what torch computes.
 
-    That is the number of threads, and on a GPU the choice of kernels. A GPU's convolutions are in float32 too: torch's
-    default is TF32 with its 10 bits, which a measure would show.
+    That is the number of threads, and on a GPU the choice of kernels: gradients of attention have a fixed order of sums
+    only if torch is told to refuse everything else. A GPU's convolutions are in float32 too: torch's default is TF32
+    with its 10 bits, which a measure would show.
     """
     import torch
 
-    threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
+    if torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    threads, cudnn, other = torch.get_num_threads(), torch.backends.cudnn, torch.utils.deterministic
     conv: Any = cudnn.conv  # type: ignore[attr-defined]
     before = cudnn.deterministic, cudnn.benchmark, conv.fp32_precision
+    mode, fill = torch.get_deterministic_debug_mode(), other.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.set_num_threads(1)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import the compiler, too
+    other.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     cudnn.deterministic, cudnn.benchmark, conv.fp32_precision = True, False, "ieee"
     try:
         return function(item)
     finally:
         torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode(mode)
+        other.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
         cudnn.deterministic, cudnn.benchmark, conv.fp32_precision = before
 
 

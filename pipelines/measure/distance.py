@@ -1,4 +1,4 @@
-"""How far the samples are from the training images, and beside it how far held-out images are: the floor."""
+"""How far the samples are from the training images, and beside it how far real images are that were held out."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Distance:
 
     samples: Scores
     held_out: Scores | None
-    """The floor, which samples cannot be expected below: of as many images as there are samples, or of all. None where
-    the test split is too small."""
+    """What the same measures say of real images: of as many as there are samples, or of all if these are fewer, with a
+    larger bias: compare the values for infinitely many. None where the test split is too small."""
     card: DistanceCard
 
     @property
@@ -47,8 +47,8 @@ class Distance:
 
     def content(self) -> dict[str, Any]:
         """As it stands in metrics.json."""
-        floor = {"held_out": self.held_out.numbers()} if self.held_out else {}
-        return {**self.samples.numbers(), **floor, "card": asdict(self.card)}
+        beside = {"held_out": self.held_out.numbers()} if self.held_out else {}
+        return {**self.samples.numbers(), **beside, "card": asdict(self.card)}
 
     def summary(self) -> str:
         """The Fréchet distances for a person."""
@@ -57,8 +57,8 @@ class Distance:
             d = scores.frechet
             return f"{d.value:.3g} ({d.low:.3g} to {d.high:.3g}) of {scores.images} {what}"
 
-        floor = f", {line(self.held_out, 'held-out images')}" if self.held_out else ""
-        return f"{self.metric} {line(self.samples, 'samples')}{floor}"
+        beside = f", {line(self.held_out, 'held-out images')}" if self.held_out else ""
+        return f"{self.metric} {line(self.samples, 'samples')}{beside}"
 
 
 def distance_of_samples(

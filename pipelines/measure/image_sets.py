@@ -30,10 +30,15 @@ class ImageSet:
     """Pixels are in 0..levels-1."""
     read: Callable[[range], Chunk]
     """A chunk of them."""
+    ignored: str = ""
+    """The other files in a folder, counted by suffix."""
 
 
 def open_images(name: str) -> ImageSet:
     """A folder of pictures with all its sub-folders, `results/sample`, a `samples.npy`, or `results/prepare/test`.
+
+    In a folder every file counts whose suffix is one of clean-fid's for images, in any capitals: clean-fid itself takes
+    .PNG, .JPG and .JPEG, but not .Png or .BMP. It takes .npy files too, which are not taken from a folder here.
 
     Raises:
         DataError: there is nothing of the kind, or it holds no images.
@@ -57,11 +62,16 @@ def open_images(name: str) -> ImageSet:
 
 
 def _of_folder(name: str, path: Path) -> ImageSet:
-    files = list_files(path, SUFFIXES).files
+    listing = list_files(path, SUFFIXES)
+    files, ignored = listing.files, ", ".join(f"{count} {kind}" for kind, count in sorted(listing.ignored.items()))
     if not files:
         raise DataError(f"{name} holds no images: they end in {' '.join(sorted(SUFFIXES))}")
     root, order = path.resolve(), _order(len(files))
-    return ImageSet(name, len(files), 256, lambda part: [str(root / files[k]) for k in order[part.start : part.stop]])
+
+    def read(part: range) -> Chunk:
+        return [str(root / files[k]) for k in order[part.start : part.stop]]
+
+    return ImageSet(name, len(files), 256, read, ignored)
 
 
 def _of_split(name: str, images: ImageSplit) -> ImageSet:

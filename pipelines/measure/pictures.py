@@ -9,7 +9,7 @@ from PIL import Image
 from pipelines.errors import DataError
 
 SUFFIXES = frozenset({".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-"""Of the files that clean-fid takes for images, in small letters or capitals."""
+"""Those of clean-fid but for .npy; taken in any capitals, of which clean-fid knows .JPEG, .JPG and .PNG only."""
 _MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr")
 
 

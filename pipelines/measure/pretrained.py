@@ -84,7 +84,7 @@ def find_pretrained(name: PretrainedName, settings: Settings | None = None) -> P
     """The network whose file the settings name, or the one in the cache.
 
     Raises:
-        CheckpointError: the file is missing, another one, or where others may write; it cannot be downloaded.
+        CheckpointError: the file is missing, another one, or where others may exchange it; it cannot be downloaded.
         ParamsError: CLIP without the package that reads it.
     """
     places = (settings or load_settings()).weights

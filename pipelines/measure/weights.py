@@ -1,6 +1,7 @@
 """The files of networks that were trained elsewhere: given or downloaded once, and never another one.
 
-A file is taken only if its SHA-256 is the one that is written down here, and if nobody else can exchange it afterwards.
+A file is taken only if its SHA-256 is the one that is written down here, and if nobody else but root can exchange it
+afterwards.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Weights:
         """The file that is given, or the one in the cache, downloaded if it is not there yet.
 
         Raises:
-            CheckpointError: it is missing, another one, or where others may write; it cannot be downloaded.
+            CheckpointError: it is missing, another one, or where others may exchange it; it cannot be downloaded.
         """
         if self.given is not None:
             if not self.given.is_file():
@@ -124,7 +125,7 @@ def verified(path: Path, pinned: Pinned) -> Path:
     """The file itself, with links followed, after it was compared with its SHA-256.
 
     Raises:
-        CheckpointError: it is another one, or others may write to it or beside it.
+        CheckpointError: it is another one, or others may exchange it.
     """
     file = path.resolve()
     _check_private(file)
@@ -138,13 +139,23 @@ def verified(path: Path, pinned: Pinned) -> Path:
 def _check_private(place: Path) -> None:
     """Refuse a file or folder that others may write to or put something into, or a way there that others may change.
 
-    Above them a folder with the sticky bit, such as /tmp, is as good as one of one's own.
+    Others are all but this user and root, who may own the file and the folders above it. Above them a folder with the
+    sticky bit, such as /tmp, is as good as one of one's own.
     """
     near = {place, place.parent} if place.is_file() else {place}
+    open_to_others = []
     for each in (place, *place.parents):
-        mode = each.stat().st_mode
-        others = mode & (stat.S_IWGRP | stat.S_IWOTH) if each in near else mode & stat.S_IWOTH
-        if others and (each in near or not mode & stat.S_ISVTX):
+        status = each.stat()
+        if status.st_uid not in (0, os.geteuid()):
             raise CheckpointError(
-                f"others may write to {each}, where weights are kept: `chmod go-w {each}`, or keep them elsewhere"
+                f"{each} belongs to another user (uid {status.st_uid}), who could exchange the weights kept there: "
+                "copy them into a folder of your own"
             )
+        writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if writable and (each in near or not status.st_mode & stat.S_ISVTX):
+            open_to_others.append(str(each))
+    if open_to_others:
+        raise CheckpointError(
+            f"others may write to {' and '.join(open_to_others)}, where weights are kept: "
+            f"`chmod go-w {' '.join(open_to_others)}`, or keep them elsewhere"
+        )

@@ -19,6 +19,7 @@ from diffusion.models.saved_classifier import load_classifier
 from pipelines import classifier as stage
 from pipelines.data.dataset import ImageSplit, open_split
 from pipelines.errors import DataError, ParamsError
+from pipelines.measure import noised_classifier
 from pipelines.measure.noised_classifier import Task, accuracies, trained
 from pipelines.params import Params
 from pipelines.project import workspace
@@ -115,6 +116,26 @@ def test_the_accuracy_is_the_share_that_is_right(prepared: Path) -> None:
             2 * 1.96 * (100 * (n - 100) / n**3) ** 0.5, rel=0.05
         )
     assert accuracies(net, Task(params(steps=1).classifier, load_schedule(), 0, "cpu"), empty(split)) == []
+
+
+def test_the_accuracy_is_that_of_the_first_images_read_in_chunks(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split, read, most = open_split(prepared, "val"), ImageSplit.read, 150
+    assert split.labels is not None
+    sizes: list[int] = []
+
+    def counting(self: ImageSplit, indices: Any) -> Any:
+        sizes.append(len(indices))
+        return read(self, indices)
+
+    monkeypatch.setattr(ImageSplit, "read", counting)
+    monkeypatch.setattr(noised_classifier, "_MOST", most)
+    net = Knowing(torch.from_numpy(split.labels[:most].copy()), 30)
+    found = accuracies(net, Task(params(steps=1).classifier, load_schedule(), 0, "cpu"), split)
+    assert {(each.images, each.accuracy) for each in found} == {(most, 30 / most)}
+    assert sizes == [128, most - 128] * len(found)
+    assert stage.table(found).title == "the classifier on the first 150 validation images"
 
 
 def empty(split: ImageSplit) -> ImageSplit:

@@ -190,6 +190,20 @@ def test_the_command_on_what_stages_left(
     assert content["value"] < 2 * content["halves"]["value"]
 
 
+def test_suffixes_in_capitals_are_taken_and_what_is_not_is_told(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = folder(tmp_path / "a", 40, 8, seed=1, grey=True)
+    (pictures / "0" / "0.png").rename(pictures / "0" / "0.PNG")
+    for name in ("notes.txt", "more.npy", ".hidden.png", "other.NPY"):
+        (pictures / name).touch()
+    run(monkeypatch, project, str(pictures), str(project / "prepare/train"))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "A, 40 images" in printed
+    assert "because no images by their names: 2 .npy, 1 .txt, 1 hidden" in printed
+    assert printed.count("ignored in") == 1
+
+
 def test_the_command_without_a_reference_names_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder(tmp_path / "a", 2, 8, seed=1)
     with pytest.raises(ParamsError, match="or give --extractor inception or --extractor clip"):

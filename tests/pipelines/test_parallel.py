@@ -74,13 +74,14 @@ def test_workers_import_this_workspace_on_one_thread(ray: ModuleType) -> None:
 def test_a_task_computes_with_one_choice_of_kernels() -> None:
     """Also in this process, which has its own back after that."""
 
-    def seen(_: object) -> tuple[bool, bool, str]:
-        return cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision
+    def seen(_: object) -> tuple[object, ...]:
+        mode, fill = torch.get_deterministic_debug_mode(), other.fill_uninitialized_memory
+        return cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision, mode, fill
 
-    cudnn = torch.backends.cudnn
+    cudnn, other = torch.backends.cudnn, torch.utils.deterministic
     before = seen(None)
-    assert list(serial_map(seen, [None])) == [(0, (True, False, "ieee"))]
-    assert seen(None) == before == (False, False, "tf32")
+    assert list(serial_map(seen, [None])) == [(0, (True, False, "ieee", 2, False))]
+    assert seen(None) == before == (False, False, "tf32", 0, True)
 
 
 def test_a_session_within_a_session_uses_it(ray: ModuleType) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import replace
 from hashlib import sha256
@@ -62,12 +63,45 @@ def test_what_others_may_write_is_refused(mode: int, of: str, file: Path, tmp_pa
         weights(tmp_path, file).find()
 
 
-def test_a_way_there_that_everyone_may_change_is_refused_unless_it_is_sticky(file: Path, tmp_path: Path) -> None:
-    tmp_path.chmod(0o1777)  # as /tmp
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_a_way_there_that_others_may_change_is_refused_unless_it_is_sticky(
+    mode: int, file: Path, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o1000 | mode)  # as /tmp
     assert weights(tmp_path, file).find() == file
-    tmp_path.chmod(0o777)
+    tmp_path.chmod(mode)
     with pytest.raises(CheckpointError, match=f"others may write to {tmp_path}, "):
         weights(tmp_path, file).find()
+
+
+def test_all_places_that_others_may_write_to_are_named_at_once(file: Path, tmp_path: Path) -> None:
+    for place in (file.parent, tmp_path):
+        place.chmod(0o775)
+    with pytest.raises(CheckpointError, match=rf"write to {file.parent} and {tmp_path}, .*`chmod go-w {file.parent} "):
+        weights(tmp_path, file).find()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("of", ["file", "folder", "way", "sticky way"])
+def test_what_another_user_owns_is_refused(of: str, file: Path, tmp_path: Path) -> None:
+    place = {"file": file, "folder": file.parent}.get(of, tmp_path)
+    os.chown(place, 54_321, -1)
+    if of == "sticky way":
+        place.chmod(0o1777)
+    with pytest.raises(CheckpointError, match=rf"{place} belongs to another user \(uid 54321\), .*: copy them into"):
+        weights(tmp_path, file).find()
+
+
+def test_the_user_who_runs_this_is_the_one_that_counts(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And root, who owns everything here if root runs the tests."""
+    monkeypatch.setattr(os, "geteuid", lambda: 54_321)
+    if file.stat().st_uid == 0:
+        assert weights(tmp_path, file).find() == file
+    else:
+        with pytest.raises(CheckpointError, match="belongs to another user"):
+            weights(tmp_path, file).find()
 
 
 def test_a_sticky_folder_is_no_place_for_the_file_itself(file: Path, tmp_path: Path) -> None:
