@@ -118,7 +118,7 @@ class Arrivals:
 class SideStream:
     """On CUDA: the stream of the exchange, beside that of the computation. Elsewhere nothing.
 
-    Not run on a GPU yet. The order that it promises: a bucket's exchange begins after all that the compute stream was
+    The order that it promises: a bucket's exchange begins after all that the compute stream was
     given before `mark`, and what the compute stream is given after `join` begins after all exchanges. The thread only
     queues work there; with NCCL a message's `wait` is a wait of the stream, not of the thread.
     """
