@@ -100,8 +100,11 @@ MUTATIONS = [
     ("training/objective.py", "if self.decoder.reads_network or", "if"),
     ("training/objective.py", "if v is None else (prediction.detach()", "if v is not None else (prediction.detach()"),
     ("training/objective.py", "nats.index_copy(0, at_1, L_0)", "nats"),
+    ("drawing/recipe.py", "[s.T, s.T - 1, 1] if s.zero_snr", "[s.T, 1] if s.zero_snr"),
+    ("drawing/between.py", "angle.sin() * end", "angle.cos() * end"),
+    ("drawing/draw.py", "[i % classes if label is None", "[0 if label is None"),
     ("samplers/ancestral.py", "p.variance.sqrt() * draw()", "p.variance * draw()"),
-    ("samplers/ancestral.py", "p.mean if i == 1 else", "p.mean if i == 0 else"),
+    ("samplers/ancestral.py", "mean if i == 1 else", "mean if i == 0 else"),
     ("samplers/ancestral.py", "p.variance * pull", "p.variance.sqrt() * pull"),
     ("samplers/ancestral.py", "denoise.unguided(", "denoise("),
     ("samplers/loop.py", "one_minus_alpha_bar[i] / self.s", "one_minus_alpha_bar[i].sqrt() / self.s"),
@@ -178,7 +181,11 @@ OF_PIPELINES = [
     ("measure/weights.py", "if digest.hexdigest() != self.pinned.sha256:", "if False:", "test_weights"),
     ("measure/weights.py", "file_sha256(file)) != pinned.sha256", "file_sha256(file)) == ''", "test_weights"),
     ("measure/weights.py", "stat.S_IWGRP | stat.S_IWOTH", "stat.S_IWOTH", "test_weights"),
-    ("measure/weights.py", "not mode & stat.S_ISVTX", "False", "test_weights"),
+    ("measure/weights.py", "not status.st_mode & stat.S_ISVTX", "False", "test_weights"),
+    ("measure/committed.py", "except CheckpointError:", "except ZeroDivisionError:", "test_committed"),
+    ("measure/committed.py", '"seed": drawing.seed,', '"seed": 0,', "test_committed"),
+    ("measure/drawing.py", "drawing.how.batch_size if whole", "size if whole", "test_compiled"),
+    ("stage.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB", "test_stage"),
 ]
 
 
@@ -188,6 +195,8 @@ def test_a_broken_formula_turns_a_test_red(tmp_path: Path, file: str, old: str, 
     tests = ["tests/diffusion/process", "tests/diffusion/samplers"]
     if file.startswith("evaluation/"):
         tests = ["tests/diffusion/evaluation"]
+    if file.startswith("drawing/"):
+        tests = ["tests/diffusion/drawing"]
     if file.startswith("training/"):
         tests = [
             f"tests/diffusion/training/test_{name}.py" for name in ("times", "objective", "label_dropout", "validation")

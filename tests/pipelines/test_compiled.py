@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,15 @@ from pipelines.measure.model import find_model
 from pipelines.sections_of_sampling import SampleParams
 from tests.pipelines.stage_inputs import saved_model
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # torch's own
-]
+
+def compiling(test: Any) -> Any:
+    """A test that waits for a compiler."""
+    needs = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+    quiet = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
+    return pytest.mark.slow(needs(quiet(test)))
 
 
+@compiling
 def test_the_same_images(tmp_path: Path) -> None:
     ref = find_model(saved_model(tmp_path), "ema")
     eager, fast = (Drawing(ref, SampleParams(count=20, steps=5, batch_size=8, compile=c), 0) for c in (False, True))
@@ -45,6 +48,7 @@ def test_the_last_batch_is_no_reason_to_compile_anew(tmp_path: Path, monkeypatch
     assert sizes == [4]
 
 
+@compiling
 def test_other_numbers_of_images_are_not_compiled_anew() -> None:
     torch.manual_seed(0)
     net = UNet(8, 1, 8, (1,), blocks=1, classes=3).eval().requires_grad_(False)
