@@ -73,11 +73,14 @@ def _held(building: Path) -> Iterator[None]:
     building.mkdir(exist_ok=True)
     descriptor = os.open(building, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PipelineError(
+                f"another process is writing {building}: let it end, or end it, and try again"
+            ) from None
         for left in building.iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield
-    except BlockingIOError:
-        raise PipelineError(f"another process is writing {building}: let it end, or end it, and try again") from None
     finally:
         os.close(descriptor)
