@@ -71,7 +71,7 @@ class Weights:
         if self.given is not None:
             if not self.given.is_file():
                 raise CheckpointError(f"{self.setting} names {self.given}, and there is no such file; {self._remedy}")
-            return verified(self.given, self.pinned)
+            return verified(self.given, self.pinned, f"name another file in {self.setting}")
         path = self.cache / self.pinned.name
         if not path.exists():
             self._download(path)
@@ -121,8 +121,11 @@ class Weights:
             ) from error
 
 
-def verified(path: Path, pinned: Pinned) -> Path:
+def verified(path: Path, pinned: Pinned, remedy: str = "remove it") -> Path:
     """The file itself, with links followed, after it was compared with its SHA-256.
+
+    Args:
+        remedy: for the message, where it is another one.
 
     Raises:
         CheckpointError: it is another one, or others may exchange it.
@@ -131,7 +134,7 @@ def verified(path: Path, pinned: Pinned) -> Path:
     _check_private(file)
     if (found := file_sha256(file)) != pinned.sha256:
         raise CheckpointError(
-            f"{file} is not {pinned.name}: its SHA-256 is {found[:12]}.., wanted {pinned.sha256[:12]}..; remove it"
+            f"{file} is not {pinned.name}: its SHA-256 is {found[:12]}.., wanted {pinned.sha256[:12]}..; {remedy}"
         )
     return file
 
