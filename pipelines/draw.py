@@ -73,7 +73,7 @@ def recipe_for(saved: SavedModel, asked: argparse.Namespace) -> Recipe:
         steps = {None: few, "all": saved.schedule.T}.get(asked.steps, asked.steps)
         recipe = Recipe(asked.sampler, steps, asked.spacing, options, not asked.no_clip, _guidance(asked))
         recipe.check(saved, asked.classifier)
-        if recipe.adds_noise and asked.to is not None:
+        if recipe.make().stochastic and asked.to is not None:
             raise ValueError(f"{asked.sampler} adds noise of its own, so the way would not end at seed {asked.to}")
     except ValueError as error:
         raise ParamsError(str(error)) from None

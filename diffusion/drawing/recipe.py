@@ -67,12 +67,6 @@ class Recipe:
             return [s.T, s.T - 1, 1] if s.zero_snr else [s.T, 1]  # the step that leaves zero SNR is Euler's
         return SPACINGS[self.spacing](s, self.steps)
 
-    @property
-    def adds_noise(self) -> bool:
-        """Whether images depend on more noise than that from which they start."""
-        stochastic = ("ancestral", "euler_maruyama", "predictor_corrector")
-        return self.sampler in stochastic or self.options.get("eta", 0) != 0
-
     def calls(self, s: NoiseSchedule) -> int | None:
         """Calls of the network; None where the sampler chooses as it goes."""
         return None if self.sampler == "probability_flow" else self.make().calls(len(self.times(s)))

@@ -22,6 +22,10 @@ class Ancestral(Sampler):
 
     variance: Variance | str = Variance.SMALL
 
+    @property
+    def stochastic(self) -> bool:
+        return True
+
     def step(
         self, denoise: Denoiser, x_t: Tensor, i: int, draw: Callable[[], Tensor], past: Sequence[Evaluation]
     ) -> Step:

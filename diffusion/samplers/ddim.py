@@ -22,6 +22,10 @@ class DDIM(Sampler):
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must lie in [0, 1], got {self.eta}")
 
+    @property
+    def stochastic(self) -> bool:
+        return self.eta > 0
+
     def step(
         self, denoise: Denoiser, x_t: Tensor, i: int, draw: Callable[[], Tensor], past: Sequence[Evaluation]
     ) -> Step:

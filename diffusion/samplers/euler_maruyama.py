@@ -17,6 +17,10 @@ class EulerMaruyama(Sampler):
     The SDE does not reach zero SNR, where B would be infinite.
     """
 
+    @property
+    def stochastic(self) -> bool:
+        return True
+
     def step(
         self, denoise: Denoiser, x_t: Tensor, i: int, draw: Callable[[], Tensor], past: Sequence[Evaluation]
     ) -> Step:

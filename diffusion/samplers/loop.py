@@ -122,6 +122,11 @@ class Sampler(Protocol):
         """How many evaluations of earlier steps it looks at."""
         return 0
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether it adds noise on the way."""
+        return False
+
     def calls(self, steps: int) -> int:
         """Calls of the network in a chain of so many steps, by which samplers are compared."""
         return steps

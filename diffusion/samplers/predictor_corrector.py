@@ -28,6 +28,10 @@ class PredictorCorrector(Sampler):
         if not self.snr > 0 or self.corrections < 0:
             raise ValueError(f"snr must be positive and corrections 0 or more, got {self.snr} and {self.corrections}")
 
+    @property
+    def stochastic(self) -> bool:
+        return self.corrections > 0 or self.predictor.stochastic
+
     def calls(self, steps: int) -> int:
         return self.predictor.calls(steps) + self.corrections * (steps - 1)
 

@@ -112,6 +112,7 @@ MUTATIONS = [
     ("samplers/guidance.py", "told[rows, :C] = ", "told[rows] = "),
     ("samplers/guidance.py", "(t <= high)", "(t < high)"),
     ("samplers/guidance.py", "torch.full_like(self.y[rows], self.null_label)", "self.y[rows]"),
+    ("samplers/ddim.py", "return self.eta > 0", "return self.eta > 1"),
     ("samplers/ddim.py", "self.eta**2 * s.beta_tilde[i]", "self.eta * s.beta[i]"),
     ("samplers/ddim.py", "s.one_minus_alpha_bar[i - 1] - variance", "s.one_minus_alpha_bar[i - 1]"),
     ("samplers/dpm_solver.py", "a[i - 1] * shrunk * m[0]", "a[i] * shrunk * m[0]"),

@@ -53,12 +53,6 @@ def test_the_probability_flow_does_not_leave_zero_snr_in_one_step_to_the_data() 
     assert x_0.std().item() == pytest.approx(0.2, rel=0.05)
 
 
-def test_which_samplers_add_noise() -> None:
-    noisy = [name for name in SAMPLERS if Recipe(name).adds_noise]
-    assert noisy == ["ancestral", "euler_maruyama", "predictor_corrector"]
-    assert Recipe("ddim", options={"eta": 0.1}).adds_noise
-
-
 def test_karras_times_lie_between_whole_ones() -> None:
     times = Recipe("heun", 5, "karras").times(S)
     assert (times[0], times[-1]) == (20, 1)

@@ -41,6 +41,22 @@ def test_each_sampler_makes_as_many_calls_as_it_says(name, steps):
 
 
 @pytest.mark.parametrize(
+    "sampler",
+    [*(make() for make in SAMPLERS.values()), DDIM(0.5), *(PredictorCorrector(DDIM(), corrections=n) for n in (0, 1))],
+    ids=str,
+)
+def test_the_stochastic_ones_are_those_that_ask_for_noise(sampler):
+    asked = []
+
+    def noted(k, shape):
+        asked.append(k)
+        return noise(k, shape)
+
+    sample(DATA.eps, S, columns(0.5, -0.5), sampler, times=karras(S, 3), noise=noted)
+    assert bool(asked) == sampler.stochastic
+
+
+@pytest.mark.parametrize(
     ("sampler", "memory"),
     [(DDIM(), 0), (DPMSolver(1), 0), (DPMSolver(3), 2), (UniPC(2), 2), (PredictorCorrector(DPMSolver(2)), 0)],
     ids=str,
