@@ -1,135 +1,190 @@
-"""`python -m pipelines.compare [VERSIONS ..]`: registered versions side by side.
+"""`python -m pipelines.compare [VERSION ..]`: registered versions side by side, with a verdict on each number.
 
-Numbers that were measured differently never stand in one table: versions are grouped by the cards of their numbers.
+A VERSION is a number, an @alias, or models:/NAME/VERSION for one of another name; all versions if none is given.
+Numbers that were measured differently never stand in one row; the command that brings them together is printed.
+
+    python -m pipelines.compare @champion 7 --out comparison.html
+    python -m pipelines.compare --last 5 --format markdown
+    python -m pipelines.compare --where train.steps>=4000 --where bits_per_dim<1.8
+    python -m pipelines.compare --by recipe
+
+Exit status: 0 none is worse than the base; 3 one is, in bits per dimension or distance; 4 some were measured
+differently and cannot be compared; 1 an error.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pipelines.errors import ParamsError
 from pipelines.params import load_params
-from pipelines.report.scores import distances, rows
-from pipelines.settings import load_settings
+from pipelines.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from pipelines.comparison.side_by_side import Block, Column, Entry
 
-    from pipelines.tracking.registry import Version
+WORSE, INCOMPARABLE = 3, 4
+"""Exit statuses."""
+FORMATS = {".md": "markdown", ".csv": "csv", ".html": "html", ".txt": "table"}
 
 
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.compare", description=(__doc__ or "").split("\n\n")[1])
-    parser.add_argument("versions", nargs="*", metavar="VERSION", help="number or @alias; all of them if none is given")
+    """Print or write the comparison."""
+    asked = _arguments()
+    form = asked.format or (FORMATS[asked.out.suffix.lower()] if asked.out else "table")
+    from pipelines.comparison.side_by_side import blocks
+
+    entries = chosen_entries(asked, load_settings())
+    columns = columns_of(entries, by_recipe=asked.by == "recipe")
+    found = blocks(columns, base_of(columns, asked.against), by_recipe=asked.by == "recipe")
+    write(columns, found, form, asked)
+    raise SystemExit(status_of(found))
+
+
+def chosen_entries(asked: argparse.Namespace, settings: Settings) -> list[Entry]:
+    """The versions that are meant, each once, in the order given.
+
+    Raises:
+        TrackingError: one does not exist, or the registry does not answer.
+        ParamsError: none is left.
+    """
+    from pipelines.comparison.choice import meeting
+    from pipelines.comparison.side_by_side import Entry
+    from pipelines.tracking.fetch import find_versions, known_versions
+    from pipelines.tracking.measurements import measurements
+
+    name = asked.name or load_params().register_.name
+    found = find_versions(asked.versions, name, settings) if asked.versions else known_versions(settings, name)
+    entries = [Entry(version, measurements(version, settings)) for version in found]
+    entries = meeting(entries, asked.where)[-asked.last if asked.last else 0 :]
+    if not entries:
+        raise ParamsError(f"no version of {name} meets {' and '.join(asked.where)}")
+    return entries
+
+
+def columns_of(entries: Sequence[Entry], *, by_recipe: bool = False) -> list[Column]:
+    """One column for each version, or for each recipe."""
+    from pipelines.comparison import recipes
+    from pipelines.comparison.grids import title_of
+    from pipelines.comparison.side_by_side import Column
+
+    if by_recipe:
+        return recipes.by_recipe(entries)
+    several = len({entry.version.name for entry in entries}) > 1
+    return [Column(f"{entry.version.name}/" * several + title_of(entry), (entry,)) for entry in entries]
+
+
+def base_of(columns: Sequence[Column], against: str | None) -> str:
+    """Title of the column that the others are judged against: the one asked for, the champion's, or the first.
+
+    Raises:
+        ParamsError: the one asked for is not among them.
+    """
+    from pipelines.tracking.registry import CHAMPION
+
+    wanted = against or f"@{CHAMPION}"
+    for column in columns:
+        for version in (entry.version for entry in column.entries):
+            if wanted in (str(version.number), *(f"@{alias}" for alias in version.aliases), column.title.split()[0]):
+                return column.title
+    if against:
+        raise ParamsError(f"--against {against} is not compared here; there are {', '.join(c.title for c in columns)}")
+    return columns[0].title
+
+
+def status_of(found: Sequence[Block]) -> int:
+    """The exit status."""
+    from pipelines.comparison.verdict import Says
+
+    if any(block.other for block in found):
+        return INCOMPARABLE
+    headline = [cell for b in found for m, cells in b.rows if m.key in ("total", "value") for cell in cells.values()]
+    return WORSE if any(cell.verdict and cell.verdict.says is Says.WORSE for cell in headline) else 0
+
+
+def remedies(columns: Sequence[Column], found: Sequence[Block]) -> list[str]:
+    """What cannot be compared and why, and the command that helps."""
+    lines = []
+    for block in (block for block in found if block.other):
+        first = next(b for b in found if b.quantity == block.quantity)
+        lines.append(
+            f"{' and '.join(block.titles)} cannot be compared with {' and '.join(first.titles)} by {block.quantity}: "
+            f"measured with another {block.differs()}."
+        )
+    unmeasured = [c.title for c in columns if not any(entry.measurements for entry in c.entries)]
+    if unmeasured:
+        lines.append(f"{' and '.join(unmeasured)}: no measurement in the registry.")
+    if lines:
+        numbers = " ".join(str(entry.version.number) for column in columns for entry in column.entries)
+        lines.append(f"To measure all in one way, that of params.yaml: python -m pipelines.remeasure {numbers}")
+    return lines
+
+
+def write(columns: Sequence[Column], found: Sequence[Block], form: str, asked: argparse.Namespace) -> None:
+    """Print the comparison, or write it to the file asked for."""
+    from pipelines.comparison.grids import explanation, grids
+
+    notes = [explanation(columns, by_recipe=asked.by == "recipe"), *remedies(columns, found)]
+    if form == "table":
+        from rich.console import Console
+
+        from pipelines.comparison.text import print_grids
+
+        with asked.out.open("w", encoding="utf-8") if asked.out else nullcontext(sys.stdout) as file:
+            console = Console(file=file, highlight=False, width=None if asked.out is None else 200)
+            print_grids(grids(columns, found), console)
+            for note in notes:
+                console.print(note, markup=False, soft_wrap=True)
+    else:
+        _deliver(_text(form, columns, found, notes), asked.out)
+    if asked.out:
+        print(f"written to {asked.out}", *notes[1:], sep="\n", file=sys.stderr)
+
+
+def _text(form: str, columns: Sequence[Column], found: Sequence[Block], notes: list[str]) -> str:
+    from pipelines.comparison.grids import grids
+    from pipelines.comparison.text import frame, markdown
+
+    if form == "csv":
+        return str(frame(found).to_csv(index=False))
+    if form == "markdown":
+        return markdown(grids(columns, found), notes)
+    from pipelines.comparison.page import comparison_page
+
+    return comparison_page(columns, found, notes)
+
+
+def _deliver(text: str, out: Path | None) -> None:
+    if out is None:
+        print(text, end="")
+    else:
+        out.write_text(text, encoding="utf-8")
+
+
+def _arguments() -> argparse.Namespace:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m pipelines.compare", description=__doc__, formatter_class=form)
+    parser.add_argument("versions", nargs="*", metavar="VERSION", help="number, @alias or models:/NAME/VERSION")
+    parser.add_argument("--last", type=int, metavar="N", help="the last N of these")
+    parser.add_argument("--where", action="append", default=[], metavar="CONDITION", help="NAME<VALUE; may be repeated")
+    parser.add_argument("--against", metavar="VERSION", help="what the others are judged against (default: @champion)")
+    parser.add_argument("--by", choices=("version", "recipe"), default="version", help="recipe: seeds together")
     parser.add_argument("--name", help="registered model (default: register.name of params.yaml)")
-    given = parser.parse_args()
-    name = given.name or load_params().register_.name
-    from pipelines.tracking.fetch import chosen, known_versions
-
-    known = known_versions(load_settings(), name)
-    wanted = [chosen(known, text, name) for text in given.versions] or known
-    show(list({version.number: version for version in wanted}.values()), name)
-
-
-def show(chosen: Sequence[Version], name: str) -> None:
-    """Print one table per set of cards, and the parameters in which the versions differ."""
-    from rich.console import Console
-
-    console = Console()
-    groups = by_card(chosen)
-    for number, group in enumerate(groups):
-        other = "" if number == 0 else f", measured with another {', '.join(_differs(groups[0], group))}"
-        console.print(f"{name}{other}", style="bold")
-        console.print(_table(group))
-    if differing := differing_params(chosen):
-        console.print("parameters that differ", style="bold")
-        console.print(_params_table(chosen, differing))
-
-
-def by_card(chosen: Sequence[Version]) -> list[list[Version]]:
-    """Versions whose numbers were measured in the same way, together."""
-    from pipelines.tracking.gate import differing_fields
-
-    groups: list[list[Version]] = []
-    for version in chosen:
-        for group in groups:
-            if not differing_fields(_cards(version), _cards(group[0])):
-                group.append(version)
-                break
-        else:
-            groups.append([version])
-    return groups
-
-
-def differing_params(chosen: Sequence[Version]) -> list[str]:
-    """Names of the parameters that are not the same in all versions."""
-    names = sorted({name for version in chosen for name in version.params})
-    return [name for name in names if len({version.params.get(name) for version in chosen}) > 1]
-
-
-def _differs(group: Sequence[Version], other: Sequence[Version]) -> list[str]:
-    from pipelines.tracking.gate import differing_fields
-
-    return differing_fields(_cards(group[0]), _cards(other[0]))
-
-
-def _cards(version: Version) -> dict[str, Any]:
-    """How each number was measured, by its name."""
-    numbers = version.evaluation.items()
-    return {name: number["card"] for name, number in numbers if isinstance(number, dict) and "card" in number}
-
-
-def _table(group: Sequence[Version]) -> Table:
-    from rich.table import Table
-
-    table = Table(header_style="bold")
-    table.add_column("")
-    for version in group:
-        table.add_column(" ".join([str(version.number), *version.aliases]), justify="right")
-    for label, cell in _ROWS.items():
-        table.add_row(label, *(cell(version) for version in group))
-    for metric in sorted({name for version in group for name in distances(version.evaluation)}):
-        found = [version.evaluation.get(metric, {}) for version in group]
-        for label, texts in rows(metric, found).items():
-            table.add_row(label, *texts)
-        table.add_row("  of real images", *rows(metric, [distance.get("held_out", {}) for distance in found])[metric])
-    return table
-
-
-def _params_table(chosen: Sequence[Version], names: Sequence[str]) -> Table:
-    from rich.table import Table
-
-    table = Table(header_style="bold")
-    table.add_column("")
-    for version in chosen:
-        table.add_column(str(version.number), justify="right")
-    for name in names:
-        table.add_row(name, *(version.params.get(name, "") for version in chosen))
-    return table
-
-
-def _term(name: str) -> Any:
-    def cell(version: Version) -> str:
-        bits = version.evaluation.get("bits_per_dim")
-        return "" if bits is None else f"{bits[name]:.4f} ± {bits[f'{name}_se']:.4f}"
-
-    return cell
-
-
-_ROWS: dict[str, Any] = {
-    "bits/dim": _term("total"),
-    "  L_T": _term("L_T"),
-    "  L_t summed": _term("L_t_sum"),
-    "  L_0": _term("L_0"),
-    "steps": lambda version: str(version.training.get("steps", "")),
-    "parameters": lambda version: f"{version.training.get('parameters', 0):,}",
-    "model": lambda version: version.model_digest[:12],
-    "commit": lambda version: version.tags.get("git.commit", "")[:12],
-    "registered": lambda version: f"{datetime.fromtimestamp(version.created_ms / 1000, UTC):%Y-%m-%d %H:%M}",
-}
+    parser.add_argument(
+        "--format", choices=sorted(set(FORMATS.values())), help="default: by --out's ending, else table"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"write here: {', '.join(FORMATS)}")
+    asked = parser.parse_args()
+    if asked.last is not None and asked.last < 1:
+        parser.error("--last must be 1 or more")
+    if asked.out and (asked.out.suffix.lower() not in FORMATS or not asked.out.parent.is_dir()):
+        parser.error(f"--out must end in {', '.join(FORMATS)}, in a folder that exists; got {asked.out}")
+    return asked
 
 
 if __name__ == "__main__":

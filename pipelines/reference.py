@@ -20,7 +20,7 @@ def main() -> None:
     params, settings = load_params(), load_settings()
     final = results("reference")
     with outputs(final) as folder:
-        reference = make_reference(results("prepare"), params.reference, params.seed, by_size(settings))
+        reference = make_reference(results("prepare"), params.reference, by_size(settings))
         write_reference(folder, reference)
     card = reference.card
     with stage_run("reference", params, settings, key=card.extractor_digest) as tracker:

@@ -1,17 +1,19 @@
 """Stage `register`: the trained and evaluated model as a version in the MLflow registry.
 
-Idempotent, since it acts where DVC does not see: a version with this model and this evaluation is found, not made
-again. What a killed process left undone of its gate's decision is done by the next one.
-`python -m pipelines.register` by hand registers results/ again when a registry was emptied.
+Idempotent, since it acts where DVC does not see: a version with this model is found, not made again, and a new
+evaluation of it is added as another measurement. What a killed process left undone of the gate's decision is done by
+the next one. `python -m pipelines.register` by hand registers results/ again when a registry was emptied.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
+import time
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import TrackingError
 from pipelines.params import Params, load_params
@@ -19,6 +21,10 @@ from pipelines.project import results, state, workspace
 from pipelines.report.scores import distances
 from pipelines.settings import Settings, load_settings
 from pipelines.stage import outputs
+
+if TYPE_CHECKING:
+    from pipelines.tracking.registry import Version
+    from pipelines.tracking.store import Store
 
 RECEIPT = "receipt.json"
 
@@ -30,7 +36,7 @@ class Receipt:
     name: str
     version: int
     champion: bool
-    """Whether the gate made it champion when it was registered."""
+    """Whether the gate made it champion."""
     decision: str
     """The gate's reason."""
     model_digest: str
@@ -42,13 +48,18 @@ class Results:
     """What is registered."""
 
     trained: Path
+    """Folder of the model."""
+    evaluated: Path
+    """Folder of its evaluation."""
+    samples: Path
     model_digest: str
     training: dict[str, Any]
-    """results/train/metrics.json."""
+    """results/train/metrics.json; empty for a model that was trained elsewhere."""
     evaluation: dict[str, Any]
-    """results/evaluate/metrics.json."""
+    """metrics.json of the evaluation."""
     evaluation_digest: str
     run_key: str
+    """Of its training."""
 
     @property
     def weights(self) -> str:
@@ -56,103 +67,131 @@ class Results:
         return str(self.evaluation["bits_per_dim"]["card"]["weights"])
 
 
-def read_results() -> Results:
-    """The outputs of train and evaluate.
+def read_results(trained: Path | None = None, evaluated: Path | None = None, samples: Path | None = None) -> Results:
+    """The outputs of train, sample and evaluate; of these folders, or of results/.
 
     Raises:
         TrackingError: one is missing, or the evaluation is of another model.
     """
-    trained, evaluated = results("train"), results("evaluate") / "metrics.json"
-    for path in (trained / "model.json", trained / "metrics.json", evaluated):
+    trained, evaluated = trained or results("train"), evaluated or results("evaluate")
+    samples = samples or results("sample")
+    for path in (trained / "model.json", evaluated / "metrics.json", samples / "samples.npy"):
         if not path.exists():
-            raise TrackingError(f"{path.relative_to(workspace())} is missing: run `dvc repro` first")
+            raise TrackingError(f"{_shown(path)} is missing: run `dvc repro` first")
     model = json.loads((trained / "model.json").read_text())
-    content = evaluated.read_bytes()
+    training, content = trained / "metrics.json", (evaluated / "metrics.json").read_bytes()
     found = Results(
         trained,
+        evaluated,
+        samples,
         model["digests"]["content"],
-        json.loads((trained / "metrics.json").read_text()),
+        json.loads(training.read_text()) if training.exists() else {},
         json.loads(content),
         sha256(content).hexdigest(),
-        model["card"]["run"],
+        model["card"].get("run", ""),
     )
     measured = found.evaluation["bits_per_dim"]["card"]["model_digest"]
     if measured not in model["digests"].values():
         raise TrackingError(
-            f"results/evaluate measured model {measured[:12]}, results/train holds {found.model_digest[:12]}: "
+            f"{_shown(evaluated)} measured model {measured[:12]}, {_shown(trained)} holds {found.model_digest[:12]}: "
             "run `dvc repro` to bring them together"
         )
     return found
 
 
+def _shown(path: Path) -> Path:
+    return path.relative_to(workspace()) if path.is_relative_to(workspace()) else path
+
+
 def register(params: Params, settings: Settings, found: Results) -> tuple[Receipt, bool]:
-    """Find the version or make it, one process of this project at a time; the receipt, and whether it is new.
+    """Find the version or make it, one process of this project at a time; the receipt, and whether anything is new.
 
     Raises:
         TrackingError: the registry does not answer or refuses; the next call does what is left to do.
     """
-    from pipelines.tracking.gate import decide
-    from pipelines.tracking.registry import PENDING, champion, find, settle, standing
+    from pipelines.tracking.gated import decision_of, pending, settle
+    from pipelines.tracking.measurements import has, pack, stamped, upload
+    from pipelines.tracking.registry import find
     from pipelines.tracking.store import connect, exclusive, tracking_errors
 
     name = params.register_.name
     store = connect(settings, name)
-    with exclusive(state() / f"register-{name}.lock"), tracking_errors(settings):
-        known = settle(store, name)
-        if there := find(known, found.model_digest, found.evaluation_digest):
-            return _receipt(there.number, name, found, there.tags), False
-        current = champion(known)
-        decision = decide(found.evaluation["bits_per_dim"], current, params.register_.min_gain)
-        tags = _tags(params, found) | {"gate.champion": str(decision.champion).lower(), "gate.reason": decision.reason}
-        number = _make(params, settings, found, tags | {PENDING: standing(current)})
-        settle(store, name)
-    return _receipt(number, name, found, tags), True
+    with (
+        exclusive(state() / f"register-{name}.lock"),
+        tracking_errors(settings),
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        packed = Path(scratch) / "measurement"
+        measurement = pack(found.evaluated, found.samples, packed)
+        there = find(settle(store, settings, name), found.model_digest, found.weights)
+        new = there is None or not has(there, measurement)
+        if there is None:
+            number = _make(store, params, settings, found, packed, measurement)
+        elif new:
+            number = there.number
+            upload(store, there.run_id, packed, measurement)
+            tags = stamped(measurement, time.time_ns() // 1_000_000) | pending(params.register_.gate)
+            for tag, value in tags.items():
+                store.client.set_model_version_tag(name, str(number), tag, value)
+        else:
+            number = there.number
+        version = next(v for v in settle(store, settings, name) if v.number == number)
+    return _receipt(version, found, decision_of(version)), new
 
 
-def _make(params: Params, settings: Settings, found: Results, tags: dict[str, str]) -> int:
+def _make(
+    store: Store, params: Params, settings: Settings, found: Results, packed: Path, measurement: dict[str, str]
+) -> int:
     """Log the model to the stage's run and make a version of it, complete with its tags at once."""
+    from pipelines.tracking.gated import pending
+    from pipelines.tracking.measurements import upload
     from pipelines.tracking.model import log_model
     from pipelines.tracking.run import identity
     from pipelines.tracking.sender import find_or_make_run
-    from pipelines.tracking.store import connect, quiet_mlflow
+    from pipelines.tracking.store import quiet_mlflow
 
-    mlflow = quiet_mlflow(settings)
-    store = connect(settings, params.register_.name)
-    run_id = find_or_make_run(store, identity("register", params, found.evaluation_digest))
-    logged = log_model(mlflow, run_id, found.trained, found.weights)
     name, client = params.register_.name, store.client
+    run_id = find_or_make_run(store, identity("register", params, found.evaluation_digest))
+    upload(store, run_id, packed, measurement)
+    logged = log_model(quiet_mlflow(settings), run_id, found.trained, found.weights)
     if not client.search_registered_models(f"name='{name}'"):
         client.create_registered_model(name)
-    version = client.create_model_version(name, logged.artifact_location, run_id, tags=tags, model_id=logged.model_id)
-    return int(version.version)
+    tags = _facts(params, found) | measurement | pending(params.register_.gate)
+    made = client.create_model_version(name, logged.artifact_location, run_id, tags=tags, model_id=logged.model_id)
+    return int(made.version)
 
 
-def _tags(params: Params, found: Results) -> dict[str, str]:
-    """All that a version is found, compared and traced back by."""
+def _facts(params: Params, found: Results) -> dict[str, str]:
+    """All that a version is found, compared and traced back by, besides its measurements."""
     from pipelines.tracking.lineage import lineage, params_flat
+    from pipelines.tracking.took import total
 
     lock = workspace() / "dvc.lock"
     bits = found.evaluation["bits_per_dim"]
+    took = {"train": total("train", found.run_key), "sample": total("sample", _samples_key(found.samples))}
     return lineage() | {
         "model.digest": found.model_digest,
-        "evaluation.digest": found.evaluation_digest,
         "data.digest": bits["card"]["data_digest"],
         "weights": found.weights,
         "run.key": found.run_key,
         "dvc.lock.sha256": sha256(lock.read_bytes()).hexdigest() if lock.exists() else "",
         "bits_per_dim": f"{bits['total']:.6g}",
         **{name: f"{distance['value']:.6g}" for name, distance in distances(found.evaluation).items()},
-        "evaluation": json.dumps(found.evaluation, sort_keys=True),
         "training": json.dumps(found.training, sort_keys=True),
         "params": json.dumps(params_flat(params), sort_keys=True),
+        "took": json.dumps({stage: cost for stage, cost in took.items() if cost}, sort_keys=True),
     }
 
 
-def _receipt(number: int, name: str, found: Results, tags: dict[str, str]) -> Receipt:
-    made_champion = tags.get("gate.champion") == "true"
-    return Receipt(
-        name, number, made_champion, tags.get("gate.reason", ""), found.model_digest, found.evaluation_digest
-    )
+def _samples_key(samples: Path) -> str:
+    from pipelines.runs.digest import digest
+
+    return digest(json.loads((samples / "samples.json").read_text()))
+
+
+def _receipt(version: Version, found: Results, decision: dict[str, Any]) -> Receipt:
+    champion, reason = decision.get("champion", False), decision.get("reason", "")
+    return Receipt(version.name, version.number, champion, reason, found.model_digest, found.evaluation_digest)
 
 
 def main() -> None:

@@ -208,6 +208,9 @@ class ReferenceParams(Section):
     """Number of features of `classifier` and `random`; `inception` has 2,048, `clip` 512."""
     steps: int = Field(default=400, ge=1)
     """Training steps of the classifier."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Of the weights of an extractor that is made here, and of the order in which it sees the images. Another number
+    than the seed of all else, so that models of other seeds are measured with the same network."""
 
     @property
     def dimension(self) -> int:
@@ -236,10 +239,26 @@ class EvaluateParams(Section):
     """Image-time pairs per network call; fixed, because it changes the kernels' rounding."""
 
 
+class GateParams(Section):
+    """What a version must show to become champion. Of the relative demands, each is a test against the champion."""
+
+    bound: Literal["better", "not_worse", "off"] = "better"
+    """The bound on the test images, compared image by image with the champion's."""
+    min_gain: float = Field(default=0.0, ge=0.0)
+    """With bound `better`: by more than so many bits/dim."""
+    distance: Literal["better", "not_worse", "off"] = "not_worse"
+    """The Fréchet distance of the samples, with the errors of both."""
+    level: float = Field(default=0.95, gt=0.5, lt=1.0)
+    """Of the two-sided tests: with 0.95, one in forty equal models counts as better, and as many as worse."""
+    min_samples: int = Field(default=1, ge=1)
+    """Samples that the distance was measured with."""
+    min_speed: float | None = Field(default=None, gt=0)
+    """Images per second that the sample stage drew, wherever it ran."""
+
+
 class RegisterParams(Section):
     """The entry in the model registry and the gate of the alias `champion`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")
     """Name of the registered model; its versions are compared with one another."""
-    min_gain: float = Field(default=0.0, ge=0.0)
-    """A version becomes champion if its bound is lower than the champion's by more than this many bits/dim."""
+    gate: GateParams = GateParams()

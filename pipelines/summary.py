@@ -84,10 +84,10 @@ def registry_note(receipt: dict[str, Any], settings: Settings) -> str | None:
     try:
         store = connect(settings, name)
         with tracking_errors(settings):
-            known = {(v.number, v.model_digest, v.evaluation_digest) for v in versions(store, name)}
+            known = {(v.number, v.model_digest) for v in versions(store, name)}
     except TrackingError as error:
         return f"not checked whether the registry holds {name} version {number}: {error}"
-    if (number, receipt["model_digest"], receipt["evaluation_digest"]) in known:
+    if (number, receipt["model_digest"]) in known:
         return None
     return f"this registry does not hold {name} version {number}: run `python -m pipelines.register` to enter it"
 

@@ -21,6 +21,7 @@ from pipelines.settings import Settings, load_settings
 from pipelines.stage import outputs
 
 if TYPE_CHECKING:
+    from pipelines.cluster.events import Event
     from pipelines.cluster.outcome import Finished
     from pipelines.cluster.watch import Tracker
 
@@ -108,12 +109,22 @@ def trained(job: Job, settings: Settings, tracker: Tracker) -> Finished:
     if there := finished(job):
         print(f"run {job.key} has finished its {steps} steps before; nothing to train")
         return there
+    from pipelines.cluster.costs import Costs
     from pipelines.cluster.trainer import train
     from pipelines.cluster.watch import watching
 
     print(f"run {job.key}: {steps} steps, checkpoints in {job.run}; starting the workers", flush=True)
+    costs = Costs(job.key)
     with watching(steps, tracker) as watch:
-        train(job, settings, watch.hear)
+
+        def hear(event: Event) -> None:
+            costs.hear(event)
+            watch.hear(event)
+
+        try:
+            train(job, settings, hear)
+        finally:
+            costs.close()
     if done := finished(job):
         return done
     raise TrainingError(

@@ -1,6 +1,7 @@
 """What a model is worth: bits per dimension, Fréchet and kernel distance, precision and recall, and a yardstick."""
 
 from diffusion.evaluation.bits_per_dim import BitsPerDim, BoundEstimates
+from diffusion.evaluation.difference import Difference, paired, unpaired, welch
 from diffusion.evaluation.frechet import check_full_rank, frechet_distance
 from diffusion.evaluation.frechet_at_infinity import frechet_at_infinity
 from diffusion.evaluation.frechet_interval import FrechetInterval, frechet_interval
@@ -13,6 +14,7 @@ from diffusion.evaluation.statistics import Estimate, Measured, Spread
 __all__ = [
     "BitsPerDim",
     "BoundEstimates",
+    "Difference",
     "Estimate",
     "FrechetInterval",
     "Measured",
@@ -25,5 +27,8 @@ __all__ = [
     "frechet_distance",
     "frechet_interval",
     "kid",
+    "paired",
     "precision_recall",
+    "unpaired",
+    "welch",
 ]

@@ -117,6 +117,15 @@ def platform_of(device: torch.device) -> Platform:
     return Platform(0, torch.__version__, numpy.__version__, kind)
 
 
+def hardware_of(device: str) -> str:
+    """What computes on `cpu` or `cuda`, for a person: the GPU's name is that of this machine, if it has one."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        return "a GPU of the cluster"
+    return platform_of(torch.device(device)).device
+
+
 def _cpu_model() -> str:
     """As the system names it, with family and model: the names of virtual machines say little."""
     try:

@@ -28,7 +28,6 @@ ExtractorName = Literal["classifier", "random", "inception", "clip"]
 def make_reference(
     data: Path,
     how: ReferenceParams,
-    seed: int,
     workers_for: WorkersFor = this_process,
     find: Finder = find_pretrained,
 ) -> Reference:
@@ -36,7 +35,6 @@ def make_reference(
 
     Args:
         data: folder of prepared images.
-        seed: of the extractor's weights and of the order in which a classifier sees the images.
         workers_for: what computes the features.
         find: where networks that were trained elsewhere come from.
 
@@ -46,7 +44,7 @@ def make_reference(
     """
     train, test = open_split(data, "train"), open_split(data, "test")
     _check_enough(len(train), how)  # before a classifier is trained in vain
-    made = _make_extractor(data, train, how, seed, find)
+    made = _make_extractor(data, train, how, find)
     workers = workers_for(made.extractor, len(train))
     extraction = Extraction(made.extractor, train.levels, workers.device)
     known = _described(extraction, train, len(train), workers.mapper, PAIRED)
@@ -61,7 +59,7 @@ def make_reference(
         covariance=known.moments.covariance,
         features=known.features,
         held_out=held_out.features,
-        card=_card(made, read_manifest(data), (known.moments.n, held_out.moments.n), workers.device, seed),
+        card=_card(made, read_manifest(data), (known.moments.n, held_out.moments.n), workers.device, how.seed),
     )
 
 
@@ -89,18 +87,18 @@ class _Made:
     val_accuracy: float | None
 
 
-def _make_extractor(data: Path, train: ImageSplit, how: ReferenceParams, seed: int, find: Finder) -> _Made:
+def _make_extractor(data: Path, train: ImageSplit, how: ReferenceParams, find: Finder) -> _Made:
     name = choose(how, train)
     for elsewhere in PRETRAINED:
         if name == elsewhere:
             return _Made(name, find(elsewhere), None)
     channels, side, _ = train.shape
     if name == "random":
-        return _Made(name, random_extractor(Design(channels, side, how.features, None), seed), None)
+        return _Made(name, random_extractor(Design(channels, side, how.features, None), how.seed), None)
     design = Design(channels, side, how.features, len(train.classes))
 
     def trained(_: None) -> tuple[Extractor, float | None]:
-        extractor = train_classifier(train, design, seed, how.steps)
+        extractor = train_classifier(train, design, how.seed, how.steps)
         return extractor, accuracy(extractor, open_split(data, "val"))
 
     [(_, (extractor, val_accuracy))] = serial_map(trained, [None])  # on one thread: their number changes bits

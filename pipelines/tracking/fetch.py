@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,17 +53,41 @@ def model_files(text: str, settings: Settings) -> Iterator[Path]:
         yield found[0].parent
 
 
+def find_versions(texts: Sequence[str], name: str, settings: Settings) -> list[Version]:
+    """The versions asked for, each once: numbers and @aliases of the model `name`, or models:/NAME/VERSION of any.
+
+    Raises:
+        TrackingError: one does not exist, or the registry does not answer.
+    """
+    known: dict[str, list[Version]] = {}
+    found: dict[tuple[str, int], Version] = {}
+    for text in texts:
+        match = _URI.fullmatch(text)
+        if match is None and ":" in text:
+            raise TrackingError(
+                f"a registered version is written models:/NAME/VERSION or models:/NAME@ALIAS, got {text}"
+            )
+        of, which = (match["name"], match["number"] or match["alias"]) if match else (name, text)
+        if of not in known:
+            known[of] = known_versions(settings, of)
+        version = chosen(known[of], which, of)
+        found[of, version.number] = version
+    return list(found.values())
+
+
 def known_versions(settings: Settings, name: str) -> list[Version]:
     """All versions of the model, oldest first.
 
     Raises:
-        TrackingError: there are none, or the registry does not answer.
+        TrackingError: there are none; the message lists the models that there are. Or the registry does not answer.
     """
     store = connect(settings, name)
     with tracking_errors(settings):
         known = versions(store, name)
+        others = [] if known else sorted(model.name for model in store.client.search_registered_models())
     if not known:
-        raise TrackingError(f"the registry has no versions of {name}: run `dvc repro`, or give another model's name")
+        there = f"it has {', '.join(others)}; name one with --name" if others else "it is empty: run `dvc repro`"
+        raise TrackingError(f"the registry has no versions of {name}; {there}")
     return known
 
 

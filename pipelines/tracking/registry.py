@@ -9,12 +9,8 @@ from typing import Any
 from pipelines.tracking.store import Store
 
 CHAMPION = "champion"
-PENDING = "gate.pending"
-"""Tag of a version whose gate's decision is not carried out yet: what it was compared with, see `standing`.
-
-A process can die between making a version and moving the alias. The tag is made with the version and removed after
-that, so a version without it is never touched again, and the alias is people's to move.
-"""
+PREVIOUS = "previous"
+"""Alias of the version that was champion before."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +22,8 @@ class Version:
     aliases: tuple[str, ...]
     created_ms: int
     """Milliseconds since 1970."""
+    run_id: str
+    """Of the MLflow run that holds its files."""
     tags: dict[str, str]
 
     @property
@@ -34,14 +32,9 @@ class Version:
         return self.tags.get("model.digest", "")
 
     @property
-    def evaluation_digest(self) -> str:
-        """SHA-256 of the metrics it was registered with."""
-        return self.tags.get("evaluation.digest", "")
-
-    @property
-    def evaluation(self) -> dict[str, Any]:
-        """results/evaluate/metrics.json as it was; empty for a version that another program made."""
-        return dict(json.loads(self.tags.get("evaluation", "{}")))
+    def weights(self) -> str:
+        """Those that it draws with: `ema` or `raw`."""
+        return self.tags.get("weights", "")
 
     @property
     def params(self) -> dict[str, str]:
@@ -50,8 +43,13 @@ class Version:
 
     @property
     def training(self) -> dict[str, Any]:
-        """results/train/metrics.json as it was."""
+        """results/train/metrics.json as it was; empty for a model that was trained elsewhere."""
         return dict(json.loads(self.tags.get("training", "{}")))
+
+    @property
+    def took(self) -> dict[str, dict[str, Any]]:
+        """Stage -> what it cost: see `pipelines.tracking.took`."""
+        return dict(json.loads(self.tags.get("took", "{}")))
 
 
 def versions(store: Store, name: str) -> list[Version]:
@@ -65,7 +63,14 @@ def versions(store: Store, name: str) -> list[Version]:
             break
     aliases = _aliases(store, name) if found else {}
     read = [
-        Version(name, int(v.version), tuple(aliases.get(int(v.version), ())), int(v.creation_timestamp), dict(v.tags))
+        Version(
+            name=name,
+            number=int(v.version),
+            aliases=tuple(aliases.get(int(v.version), ())),
+            created_ms=int(v.creation_timestamp),
+            run_id=str(v.run_id or ""),
+            tags=dict(v.tags),
+        )
         for v in found
     ]
     return sorted(read, key=lambda version: version.number)
@@ -78,33 +83,11 @@ def _aliases(store: Store, name: str) -> dict[int, list[str]]:
     return of_version
 
 
-def champion(known: list[Version]) -> Version | None:
+def at(known: list[Version], alias: str) -> Version | None:
     """The version that the alias stands at."""
-    return next((version for version in known if CHAMPION in version.aliases), None)
+    return next((version for version in known if alias in version.aliases), None)
 
 
-def standing(current: Version | None) -> str:
-    """The champion that a decision was made against: its number, or `none`."""
-    return "none" if current is None else str(current.number)
-
-
-def settle(store: Store, name: str) -> list[Version]:
-    """All versions, oldest first, after what the gate decided was carried out where that is pending."""
-    known = versions(store, name)
-    for version in [v for v in known if PENDING in v.tags]:
-        _carry_out(store, version, champion(known))
-        known = versions(store, name)
-    return known
-
-
-def _carry_out(store: Store, version: Version, current: Version | None) -> None:
-    """A decision holds for the champion that it was made against: an alias that was moved since then stays."""
-    if version.tags.get("gate.champion") == "true" and version.tags[PENDING] == standing(current):
-        store.client.set_registered_model_alias(version.name, CHAMPION, str(version.number))
-    store.client.delete_model_version_tag(version.name, str(version.number), PENDING)
-
-
-def find(known: list[Version], model_digest: str, evaluation_digest: str) -> Version | None:
-    """The version with this model and this evaluation."""
-    wanted = (model_digest, evaluation_digest)
-    return next((v for v in known if (v.model_digest, v.evaluation_digest) == wanted), None)
+def find(known: list[Version], model_digest: str, weights: str) -> Version | None:
+    """The newest version that is this model, drawing with these weights."""
+    return next((v for v in reversed(known) if (v.model_digest, v.weights) == (model_digest, weights)), None)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -28,12 +30,13 @@ class Workplace:
     params: Params
     settings: Settings
 
-    def model(self, seed: int = 0, total: float = 2.0, **card: Any) -> str:
+    def model(self, seed: int = 0, total: float = 2.0, distance: float = 3.5, **card: Any) -> str:
         """An untrained model with a made-up evaluation; its content digest."""
         torch.manual_seed(seed)
         net = UNet(8, 1, 8, (1,))
         trained, evaluated = self.folder / "results/train", self.folder / "results/evaluate"
-        for folder in (trained, evaluated):
+        samples = self.folder / "results/sample"
+        for folder in (trained, evaluated, samples):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         weights = {name: tensor.clone() for name, tensor in net.state_dict().items()}
@@ -47,7 +50,12 @@ class Workplace:
             card={"run": "0123456789abcdef"},
         )
         (trained / "metrics.json").write_text(json.dumps({"steps": 10, "parameters": 1234}))
-        (evaluated / "metrics.json").write_text(json.dumps(evaluation(digest, total, **card)))
+        content = evaluation(digest, total, distance, **card)
+        (evaluated / "metrics.json").write_text(json.dumps(content))
+        write_tables(evaluated, content, seed)
+        pixels = np.random.default_rng(seed).integers(0, 17, (32, 1, 8, 8), dtype=np.uint8)
+        np.save(samples / "samples.npy", pixels)
+        (samples / "samples.json").write_text(json.dumps({"seed": seed, "levels": 17, "model_digest": digest}))
         return digest
 
 
@@ -58,7 +66,22 @@ SCORES = {
 }
 
 
-def evaluation(digest: str, total: float, **card: Any) -> dict[str, Any]:
+def write_tables(folder: Path, content: dict[str, Any], seed: int) -> None:
+    """The tables of an evaluation: what an image costs is mostly its own, and a little the model's."""
+    n, bits = 24, content["bits_per_dim"]
+    images, model = np.random.default_rng(0).normal(0, 0.3, n), np.random.default_rng(seed).normal(0, 0.05, n)
+    rest = images - images.mean() + model - model.mean()
+    table = pd.DataFrame({"image_id": [f"{i:04}" for i in range(n)], "L_T": 0.1, "L_0": 0.1})
+    table["L_t_sum"] = bits["L_t_sum"] + rest
+    table["total"] = bits["total"] + rest
+    table.to_parquet(folder / "per_image.parquet", index=False)
+    t = np.arange(2, 21)
+    curve = bits["L_t_sum"] * np.exp(-t / 5) / np.exp(-t / 5).sum()
+    pd.DataFrame({"t": t, "L_t": curve, "L_t_se": 0.01}).to_parquet(folder / "per_timestep.parquet", index=False)
+    (folder / "bound_shares.csv").write_text("first,last,log_snr,bits,bits_se\n")
+
+
+def evaluation(digest: str, total: float, distance: float = 3.5, **card: Any) -> dict[str, Any]:
     """A metrics.json whose terms add up to `total`."""
     terms = {"L_T": 0.1, "L_t_sum": total - 0.2, "L_0": 0.1, "total": total}
     errors = {f"{name}_se": 0.01 for name in terms}
@@ -67,9 +90,13 @@ def evaluation(digest: str, total: float, **card: Any) -> dict[str, Any]:
     return {
         "bits_per_dim": {**terms, **errors, "card": shared | card},
         "fd_classifier": {
-            **SCORES,
+            **(SCORES | {"value": distance, "low": distance - 0.2, "high": distance + 0.2}),
             "held_out": SCORES | {"images": 24, "value": 1.0},
-            "card": {"samples": {"model_digest": digest, "count": 32}, "scoring": {"level": 0.95}, "warnings": []},
+            "card": {
+                "samples": {"model_digest": digest, "count": 32},
+                "scoring": {"level": 0.95, "paired": 32},
+                "warnings": [],
+            },
         },
         "yardstick": {"uniform": 4.0875, "histogram": 2.44},
     }

@@ -33,7 +33,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     for folder in (inputs.reference, inputs.samples):
         folder.mkdir()
     how = ReferenceParams(extractor="random", features=8)
-    write_reference(inputs.reference, make_reference(inputs.data, how, seed=0))
+    write_reference(inputs.reference, make_reference(inputs.data, how))
     drawing = Drawing(find_model(saved_model(root / "train", T=6), "ema"), SampleParams(count=30, steps=2), 0)
     draw_samples(inputs.samples, drawing)
     return inputs

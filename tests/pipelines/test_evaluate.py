@@ -63,7 +63,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     model = saved_model(root / "train", T=10)
     inputs = Inputs(prepared_digits(root / "prepare"), root / "reference", root / "sample")
     inputs.reference.mkdir()
-    write_reference(inputs.reference, make_reference(inputs.data, ReferenceParams(features=8, steps=30), seed=0))
+    write_reference(inputs.reference, make_reference(inputs.data, ReferenceParams(features=8, steps=30)))
     inputs.samples.mkdir()
     draw_samples(inputs.samples, Drawing(find_model(model, "ema"), SampleParams(count=30, steps=5, batch_size=16), 0))
     return Results(inputs, model)

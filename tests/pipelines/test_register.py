@@ -10,8 +10,8 @@ from pipelines import compare, register, summary
 from pipelines.errors import TrackingError
 from pipelines.settings import Settings, TrackingSettings
 from pipelines.tracking.fetch import chosen, known_versions
-from pipelines.tracking.gate import Decision, decide, differing_fields
-from pipelines.tracking.registry import Version, champion, versions
+from pipelines.tracking.measurements import measurements
+from pipelines.tracking.registry import versions
 from pipelines.tracking.store import connect, quiet_mlflow
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -26,7 +26,15 @@ def receipt(place):
     return (place.folder / "results/register/receipt.json").read_bytes()
 
 
-def test_versions_gate_and_comparison(workplace, capsys):
+def compared(*arguments, monkeypatch):
+    """Run the command; its exit status."""
+    monkeypatch.setattr("sys.argv", ["compare", *arguments])
+    with pytest.raises(SystemExit) as end:
+        compare.main()
+    return end.value.code
+
+
+def test_versions_gate_and_comparison(workplace, capsys, monkeypatch):
     digest = workplace.model(seed=1, total=2.0)
     register.main()
     first = receipt(workplace)
@@ -35,31 +43,37 @@ def test_versions_gate_and_comparison(workplace, capsys):
     (version,) = registered(workplace)
     assert version.aliases == ("champion",)
     assert version.model_digest == digest == json.loads(first)["model_digest"]
-    assert version.evaluation["bits_per_dim"]["total"] == 2.0
+    (measured,) = measurements(version, workplace.settings)
+    assert measured.content["bits_per_dim"]["total"] == 2.0
+    assert len(measured.per_image) == 24
     assert version.tags["data.digest"] == "d" * 64
     assert version.tags["fd_classifier"] == "3.5"
     assert version.params["train.steps"] == str(workplace.params.train.steps)
 
     workplace.model(seed=2, total=1.9)
     register.main()
-    workplace.model(seed=3, total=1.95)
+    workplace.model(seed=3, total=1.89)
     register.main()
     workplace.model(seed=4, total=1.0, split="val")
     register.main()
-    assert [v.aliases for v in registered(workplace)] == [(), ("champion",), (), ()]
-    assert "better by 0.1000" in registered(workplace)[1].tags["gate.reason"]
-    assert "not better" in registered(workplace)[2].tags["gate.reason"]
-    assert "another split" in registered(workplace)[3].tags["gate.reason"]
+    assert [v.aliases for v in registered(workplace)] == [("previous",), ("champion",), (), ()]
+    reasons = [v.tags["gate.reason"] for v in registered(workplace)]
+    assert reasons[0] == "the first version"
+    assert reasons[1].startswith("bits/dim 1.9 against 2 of champion 1: better (P = >99.9%); fd_classifier 3.5 against")
+    assert reasons[2].startswith("bits/dim 1.89 against 1.9 of champion 2: not distinguishable")
+    assert "not comparable with champion 2, measured with another split" in reasons[3]
 
     capsys.readouterr()
-    compare.show(registered(workplace), "ddpm-digits")
+    assert compared(monkeypatch=monkeypatch) == compare.INCOMPARABLE
     printed = capsys.readouterr().out
     assert "2 champion" in printed
-    assert "3.50 (3.30 to 3.70)" in printed
+    assert "3.50 ± 0.10" in printed
     assert "of real images" in printed
-    assert "measured with another bits_per_dim.split" in printed
-    assert [[v.number for v in group] for group in compare.by_card(registered(workplace))] == [[1, 2, 3], [4]]
-    with pytest.raises(TrackingError, match=r"no version 9; there are 1, 2, 3, 4, @champion"):
+    assert "4 cannot be compared with 1 previous and 2 champion and 3" in printed
+    assert "python -m pipelines.remeasure 1 2 3 4" in printed
+    assert compared("2", "3", monkeypatch=monkeypatch) == 0
+    assert compared("@champion", "1", monkeypatch=monkeypatch) == compare.WORSE
+    with pytest.raises(TrackingError, match=r"no version 9; there are 1, 2, 3, 4, @previous, @champion"):
         chosen(registered(workplace), "9", "ddpm-digits")
     assert [chosen(registered(workplace), text, "ddpm-digits").number for text in ("@champion", "1")] == [2, 1]
 
@@ -67,11 +81,26 @@ def test_versions_gate_and_comparison(workplace, capsys):
     register.main()
     assert [v.aliases for v in registered(workplace)] == [("champion",)]
 
+    capsys.readouterr()
     summary.main()
     printed = capsys.readouterr().out
     assert "1.0000" in printed
     assert "4.0875" in printed
     assert "version 1" in printed
+
+
+def test_a_model_that_is_measured_anew_is_no_new_version(workplace, capsys):
+    workplace.model(seed=1, total=2.0)
+    register.main()
+    workplace.model(seed=2, total=2.5)
+    register.main()
+    workplace.model(seed=2, total=1.5)
+    register.main()
+    first, second = registered(workplace)
+    assert [m.content["bits_per_dim"]["total"] for m in measurements(second, workplace.settings)] == [1.5, 2.5]
+    assert (first.aliases, second.aliases) == (("previous",), ("champion",))  # the gate judges by the newest
+    register.main()
+    assert "nothing to do" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_an_evaluation_of_another_model_is_not_registered(workplace):
@@ -107,27 +136,13 @@ def test_a_server_that_is_away_leaves_no_receipt(workplace, monkeypatch):
     assert not (workplace.folder / "results/register").exists()
 
 
-def test_the_gate():
-    card = {"split": "test", "model_digest": "a"}
-    current = Version(
-        "m", 3, ("champion",), 0, {"evaluation": json.dumps({"bits_per_dim": {"total": 2.0, "card": card}})}
-    )
-    assert champion([current]) is current
-    better = {"total": 1.5, "card": card | {"model_digest": "b"}}
-    assert decide(better, None, 0.0) == Decision(True, "the first version")
-    assert decide(better, current, 0.4).champion
-    assert not decide(better, current, 0.5).champion  # it must gain more than that
-    assert not decide(better | {"card": card | {"split": "val"}}, current, 0.0).champion
-    assert differing_fields({"a": {"b": 1, "model_digest": 1}}, {"a": {"b": 2, "model_digest": 2}}) == ["a.b"]
-
-
 def test_a_decision_that_a_killed_process_did_not_carry_out_is_carried_out(workplace, monkeypatch):
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
 
     workplace.model(seed=1)
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.tracking.registry._carry_out", killed)
+        patch.setattr("pipelines.tracking.gated.promote", killed)
         with pytest.raises(KeyboardInterrupt):
             register.main()
     assert [v.aliases for v in registered(workplace)] == [()]

@@ -31,7 +31,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     saved_model(root / "train", T=6)
     for folder in (inputs.reference, inputs.samples):
         folder.mkdir()
-    reference = make_reference(inputs.data, ReferenceParams(extractor="random", features=2), seed=0)
+    reference = make_reference(inputs.data, ReferenceParams(extractor="random", features=2))
     write_reference(inputs.reference, reference)
     draw_samples(inputs.samples, Drawing(find_model(root / "train", "ema"), SampleParams(count=20, steps=1), 0))
     return inputs

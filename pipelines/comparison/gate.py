@@ -1,0 +1,142 @@
+"""Whether a version becomes champion: what the gate of params.yaml demands, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import Any, Literal
+
+from pipelines.comparison.measurement import Measurement
+from pipelines.comparison.metrics import BOUND_TERMS, Metric
+from pipelines.comparison.verdict import Incomparable, Says, Verdict, judge, matched, percent, verdict_of
+from pipelines.report.scores import distances
+from pipelines.sections import GateParams
+
+
+@dataclass(frozen=True)
+class Check:
+    """One demand."""
+
+    name: str
+    passed: bool
+    found: str
+    """With its numbers."""
+    comparable: bool = True
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The gate's answer, as it is stored on the version."""
+
+    champion: bool
+    against: int | None
+    """The champion that it was compared with."""
+    checks: tuple[Check, ...]
+
+    @property
+    def reason(self) -> str:
+        """On one line: what decided."""
+        if self.champion:
+            return "; ".join(check.found for check in self.checks if check.name in ("bound", "distance", "first"))
+        return "; ".join(check.found for check in self.checks if not check.passed)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether all that was to be compared was measured in the same way."""
+        return all(check.comparable for check in self.checks)
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that holds the alias."""
+
+    number: int
+    measurements: Sequence[Measurement]
+
+
+def decide(measured: Measurement, speed: float | None, current: Champion | None, gate: GateParams) -> Decision:
+    """What the gate says of a model that was measured so.
+
+    Args:
+        speed: images per second of its sampling, if known.
+        current: what it must beat; None: nothing, so that only the absolute demands count.
+    """
+    checks = [_finite(measured), _enough(measured, gate), *_fast_enough(speed, gate)]
+    if current is None:
+        checks.append(Check("first", True, "the first version"))
+    else:
+        bound = BOUND_TERMS[0]
+        checks += _against("bound", gate.bound, bound, measured, current, gate, gate.min_gain)
+        for name in distances(measured.content):
+            checks += _against("distance", gate.distance, Metric(name, "value", name), measured, current, gate)
+        if gate.bound == gate.distance == "off":
+            checks.append(Check("bound", True, f"nothing is demanded against champion {current.number}"))
+    passed = all(check.passed for check in checks)
+    return Decision(passed, None if current is None else current.number, tuple(checks))
+
+
+def _finite(measured: Measurement) -> Check:
+    numbers = {f"{quantity}.{name}": value for quantity, name, value in _numbers(measured.content)}
+    bad = [name for name, value in numbers.items() if not isfinite(value)]
+    return Check("finite", not bad, f"not finite: {', '.join(bad)}" if bad else "all numbers are finite")
+
+
+def _numbers(content: dict[str, Any]) -> list[tuple[str, str, float]]:
+    quantities = {name: value for name, value in content.items() if isinstance(value, dict)}
+    return [
+        (quantity, name, value)
+        for quantity, values in quantities.items()
+        for name, value in values.items()
+        if isinstance(value, int | float)
+    ]
+
+
+def _enough(measured: Measurement, gate: GateParams) -> Check:
+    counts = [int(distance["images"]) for distance in distances(measured.content).values()]
+    passed = gate.min_samples == 1 or (bool(counts) and min(counts) >= gate.min_samples)
+    found = f"{min(counts, default=0):,} samples, register.gate.min_samples is {gate.min_samples:,}"
+    return Check("samples", passed, found)
+
+
+def _fast_enough(speed: float | None, gate: GateParams) -> list[Check]:
+    if gate.min_speed is None:
+        return []
+    found = "of unknown speed" if speed is None else f"{speed:.3g} images/s"
+    passed = speed is not None and speed >= gate.min_speed
+    return [Check("speed", passed, f"{found}, register.gate.min_speed is {gate.min_speed:.3g}")]
+
+
+def _against(
+    name: str,
+    wanted: Literal["better", "not_worse", "off"],
+    metric: Metric,
+    measured: Measurement,
+    current: Champion,
+    gate: GateParams,
+    gain: float = 0.0,
+) -> list[Check]:
+    if wanted == "off":
+        return []
+    whom = f"champion {current.number}"
+    if (pair := matched(metric.quantity, current.measurements, [measured])) is None:
+        return [Check(name, False, f"{metric.quantity}: {whom} has none to compare with", comparable=False)]
+    verdict = judge(metric, *pair, gate.level)
+    if verdict is None:
+        return [Check(name, False, f"{metric.quantity}: no standard error to compare with {whom}", comparable=False)]
+    if isinstance(verdict, Incomparable):
+        fields = ", ".join(verdict.fields)
+        found = f"{metric.quantity}: not comparable with {whom}, measured with another {fields}"
+        return [Check(name, False, found, comparable=False)]
+    if gain and wanted == "better":
+        shifted = replace(verdict.difference, value=verdict.difference.value + gain)
+        verdict = verdict_of(shifted, metric.good, 0.0, gate.level, verdict.pairs)
+    passed = verdict.says is Says.BETTER or (wanted == "not_worse" and verdict.says is Says.SAME)
+    return [Check(name, passed, _numbers_of(metric, pair, verdict, whom, gain if wanted == "better" else 0.0))]
+
+
+def _numbers_of(metric: Metric, pair: tuple[Measurement, Measurement], verdict: Verdict, whom: str, gain: float) -> str:
+    theirs, ours = (metric.value(one) for one in pair)
+    by = f" by more than {gain:g}" if gain else ""
+    label = metric.label.strip()
+    return f"{label} {ours:.4g} against {theirs:.4g} of {whom}: {verdict.says}{by} (P = {percent(verdict.probability)})"

@@ -1,0 +1,55 @@
+"""One evaluation of a model: its numbers with their cards, and its table of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import TrackingError
+from pipelines.report.scores import distances
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BOUND = "bits_per_dim"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of one model at one time."""
+
+    digest: str
+    """SHA-256 of its metrics.json."""
+    content: dict[str, Any]
+    """metrics.json."""
+    when_ms: int
+    """Milliseconds since 1970."""
+    fetch: Callable[[], Path]
+    """The folder with its tables and samples, verified; raises TrackingError."""
+
+    @property
+    def quantities(self) -> list[str]:
+        """The names under which numbers with a card stand: the bound's and the distances'."""
+        return [name for name in (BOUND, *distances(self.content)) if name in self.content]
+
+    def card(self, quantity: str) -> dict[str, Any]:
+        """How this was measured; empty if it was not."""
+        return dict(self.content.get(quantity, {}).get("card", {}))
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where its files are, fetched once."""
+        return self.fetch()
+
+    @cached_property
+    def per_image(self) -> pd.DataFrame | None:
+        """The terms of the bound by image, in bits/dim, indexed by `image_id`; None if the file is gone."""
+        import pandas as pd
+
+        try:
+            return pd.read_parquet(self.folder / "per_image.parquet").set_index("image_id")
+        except (TrackingError, OSError):
+            return None
