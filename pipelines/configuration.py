@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pipelines.errors import ParamsError
+from pipelines.errors import ParamsError, first_line
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -26,6 +28,32 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ParamsError(f"{path.name} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise ParamsError(f"{path.name} must hold keys and values, got {type(content).__name__}")
+    return content
+
+
+def with_changes(content: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """The content with some values replaced, each given as `section.key=VALUE`, VALUE in YAML.
+
+    Raises:
+        ParamsError: a change is written otherwise.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    content = copy.deepcopy(content)
+    for change in changes:
+        path, sign, text = change.partition("=")
+        *sections, key = path.strip().split(".")
+        try:
+            value = YAML(typ="safe", pure=True).load(text)
+        except YAMLError as error:
+            raise ParamsError(f"{change}: {text!r} is not valid YAML: {first_line(error)}") from None
+        inner: Any = content
+        for section in sections:
+            inner = inner.setdefault(section, {}) if isinstance(inner, dict) else None
+        if not sign or not key or not isinstance(inner, dict):
+            raise ParamsError(f"a change is written section.key=VALUE, as in evaluate.images=100; got {change!r}")
+        inner[key] = value
     return content
 
 

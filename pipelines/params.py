@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field, ValidationError, model_validator
 
-from pipelines.configuration import bad_values, read_yaml
+from pipelines.configuration import bad_values, read_yaml, with_changes
 from pipelines.project import workspace
 from pipelines.sections import (
     DataParams,
@@ -124,8 +125,11 @@ class Params(Section):
         return self
 
 
-def load_params(path: Path | None = None) -> Params:
+def load_params(path: Path | None = None, changes: Sequence[str] = ()) -> Params:
     """Read and check params.yaml (of the workspace, unless `path` names another file).
+
+    Args:
+        changes: values that count instead of the file's, as `dvc exp run -S` takes them: `evaluate.images=100`.
 
     Raises:
         ParamsError: the file is missing, is not YAML, or a value is unknown, missing, mistyped or out of range; the
@@ -133,7 +137,7 @@ def load_params(path: Path | None = None) -> Params:
     """
     path = path or workspace() / "params.yaml"
     try:
-        return Params.model_validate(read_yaml(path))
+        return Params.model_validate(with_changes(read_yaml(path), changes))
     except ValidationError as error:
         raise bad_values(Params, error, path) from None
 

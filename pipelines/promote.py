@@ -40,9 +40,7 @@ def main() -> None:
         print(f"{name} version {promoted} is champion{was}")
 
 
-def promote(
-    name: str, wanted: str, reason: str | None, gate: GateParams, settings: Settings
-) -> tuple[int, int | None]:
+def promote(name: str, wanted: str, reason: str | None, gate: GateParams, settings: Settings) -> tuple[int, int | None]:
     """Make the version champion; its number, and that of the champion before.
 
     Args:

@@ -178,9 +178,15 @@ def _facts(params: Params, found: Results) -> dict[str, str]:
         "bits_per_dim": f"{bits['total']:.6g}",
         **{name: f"{distance['value']:.6g}" for name, distance in distances(found.evaluation).items()},
         "training": json.dumps(found.training, sort_keys=True),
-        "params": json.dumps(params_flat(params), sort_keys=True),
+        "params": json.dumps(_params_of(found, params_flat(params)), sort_keys=True),
         "took": json.dumps({stage: cost for stage, cost in took.items() if cost}, sort_keys=True),
     }
+
+
+def _params_of(found: Results, params: dict[str, str]) -> dict[str, str]:
+    """Of a model that was trained elsewhere those alone by which it was measured."""
+    own = ("process.", "model.", "train.")
+    return params if found.training else {k: v for k, v in params.items() if not k.startswith(own)}
 
 
 def _samples_key(samples: Path) -> str:

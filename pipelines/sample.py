@@ -16,37 +16,22 @@ def main() -> None:
     """Draw what params.yaml asks for and leave it in results/sample/."""
     from dataclasses import asdict
 
-    from pipelines.cluster.parallel import on_ray, width_of
-    from pipelines.cluster.record import hardware_of
-    from pipelines.cluster.session import ray_session
     from pipelines.data.manifest import read_manifest
-    from pipelines.measure.committed import Committed, job_key
     from pipelines.measure.drawing import drawing_of
-    from pipelines.measure.sampling import CARD, GRID, STRIP, draw_samples, read_samples
+    from pipelines.measure.job import draw_job
+    from pipelines.measure.sampling import CARD, GRID, STRIP, read_samples
     from pipelines.params import load_params
     from pipelines.project import results
-    from pipelines.runs.address import run_store
     from pipelines.runs.digest import digest
-    from pipelines.runs.lock import run_lock
     from pipelines.settings import load_settings
-    from pipelines.stage import outputs
     from pipelines.tracking.run import stage_run
-    from pipelines.tracking.took import Took, note
 
     params, settings = load_params(), load_settings()
     classes = read_manifest(results("prepare")).classes
     drawing = drawing_of(params, settings, results("train"), results("classifier"), classes)
-    store, final = run_store(settings, job_key(drawing)), results("sample")
-    committed = Committed(store)
-    with run_lock(store):
-        committed.begin()
-        with ray_session(settings) as ray, outputs(final) as folder:
-            workers = width_of(ray, settings)
-            speed = draw_samples(folder, drawing, on_ray(settings), committed)
-        committed.remove()
+    final = results("sample")
+    speed = draw_job(final, drawing, settings)
     card = asdict(read_samples(final).card)
-    if speed.images:
-        note("sample", digest(card), Took(speed.seconds, workers, speed.images, hardware_of(drawing.model.device)))
     with stage_run("sample", params, settings, key=digest(card)) as tracker:
         tracker.tags({"model.digest": drawing.model.digest})
         tracker.metrics(0, metrics_of(speed))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-ABOUT_THE_MODEL = frozenset({"model_digest"})
-"""Fields that say which model was measured, not how."""
+ABOUT_THE_MODEL = frozenset({"model_digest", "weights"})
+"""Fields that say which model was measured, not how: the average of the weights is one, and the weights another."""
 DRAWS = frozenset({"seed"})
 """Another seed is another draw of the same measurement: the numbers' errors hold it."""
 ROUNDING = frozenset({"batch_size", "device", "compiled"})

@@ -114,8 +114,8 @@ def evaluate(
         PipelineError: the memory has no room for a single image.
     """
     test = open_split(inputs.data, "test")
-    count = min(measuring.how.images or len(test), len(test))
-    card = _card(measuring, count, read_manifest(inputs.data).digest)
+    card = bound_card(measuring, inputs.data)
+    count = card.images
     check_fit(measuring.model.on_cpu(), test)
     reference = read_reference(inputs.reference)
     distance = distance_of_samples(inputs.samples, reference, measuring.seed, workers_for)  # quick, and may refuse
@@ -131,12 +131,15 @@ def evaluate(
     )
 
 
-def _card(measuring: Measuring, count: int, data_digest: str) -> BoundCard:
+def bound_card(measuring: Measuring, data: Path) -> BoundCard:
+    """The card of the bound on the test split in `data`, measured so, where the memory has room for the batch."""
+    manifest = read_manifest(data)
+    there = manifest.counts["test"]
     how, saved = measuring.how, measuring.model.on_cpu()
     return BoundCard(
         split="test",
-        images=count,
-        data_digest=data_digest,
+        images=min(how.images or there, there),
+        data_digest=manifest.digest,
         times=len(times_of(how, saved.schedule.T)),
         first_time=how.first_time,
         decoder=how.decoder,

@@ -10,21 +10,23 @@ from pipelines.cluster.job import Job
 from pipelines.cluster.outcome import Finished, cards
 from pipelines.comparison.cards import differing_fields
 from pipelines.measure.bound import Measuring
-from pipelines.measure.evaluating import _card
+from pipelines.measure.evaluating import bound_card
 from pipelines.measure.model import find_model
 from pipelines.runs.local import LocalStore
 from pipelines.sections import EvaluateParams
 from tests.pipelines.stage_inputs import changed, prepared_digits, saved_model
 
 
-def card(folder: Path, classes: int | None) -> dict[str, Any]:
+def card(folder: Path, data: Path, classes: int | None) -> dict[str, Any]:
     """Of the bound of a model of digits that is told this many classes."""
     model = find_model(saved_model(folder, classes=classes), "ema")
-    return asdict(_card(Measuring(model, EvaluateParams(), 0), 9, "d" * 64))
+    return asdict(bound_card(Measuring(model, EvaluateParams(images=9), 0), data))
 
 
 def test_bounds_with_and_without_labels_are_not_compared(tmp_path: Path) -> None:
-    told, untold = card(tmp_path / "told", 10), card(tmp_path / "untold", None)
+    data = prepared_digits(tmp_path / "prepared")
+    told, untold = card(tmp_path / "told", data, 10), card(tmp_path / "untold", data, None)
+    assert (told["images"], untold["images"]) == (9, 9)
     assert (told["labels"], untold["labels"]) == (True, False)
     assert differing_fields(told, untold) == ["labels"]
 
