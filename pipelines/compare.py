@@ -112,10 +112,9 @@ def remedies(columns: Sequence[Column], found: Sequence[Block]) -> list[str]:
     lines = []
     for block in (block for block in found if block.other):
         first = next(b for b in found if b.quantity == block.quantity)
-        lines.append(
-            f"{' and '.join(block.titles)} cannot be compared with {' and '.join(first.titles)} by {block.quantity}: "
-            f"measured with another {block.differs()}."
-        )
+        here = " and ".join(title for title in block.titles if title not in first.titles)
+        there = " and ".join(title for title in first.titles if title not in block.titles)
+        lines.append(f"{here} cannot be compared with {there} by {block.quantity}: another {block.differs()}.")
     unmeasured = [c.title for c in columns if not any(entry.measurements for entry in c.entries)]
     if unmeasured:
         lines.append(f"{' and '.join(unmeasured)}: no measurement in the registry.")

@@ -53,3 +53,15 @@ class Measurement:
             return pd.read_parquet(self.folder / "per_image.parquet").set_index("image_id")
         except (TrackingError, OSError):
             return None
+
+
+def together(first: Measurement, second: Measurement, term: str) -> pd.DataFrame | None:
+    """What each image that both were measured on costs, columns `first` and `second`; None where a table is gone or
+    they share fewer than two."""
+    import pandas as pd
+
+    if first.per_image is None or second.per_image is None:
+        return None
+    series = [first.per_image[term], second.per_image[term]]
+    both = pd.concat(series, axis=1, join="inner", keys=["first", "second"])
+    return both if len(both) > 1 else None

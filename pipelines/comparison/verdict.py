@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from diffusion.evaluation import Difference, Measured, paired, unpaired
 from pipelines.comparison.cards import differing_fields
-from pipelines.comparison.measurement import Measurement
+from pipelines.comparison.measurement import Measurement, together
 from pipelines.comparison.metrics import Metric
 
 LEVEL = 0.95
@@ -89,11 +89,8 @@ def judge(
     if fields := differing_fields(first.card(metric.quantity), second.card(metric.quantity)):
         return Incomparable(tuple(fields))
     size = max(abs(value) for value in values if value is not None)
-    if metric.paired and first.per_image is not None and second.per_image is not None:
-        both = first.per_image.join(second.per_image, rsuffix=".second", how="inner")
-        if len(both) > 1:
-            difference = paired(both[metric.key].to_numpy(), both[f"{metric.key}.second"].to_numpy())
-            return verdict_of(difference, metric.good, size, level, len(both))
+    if metric.paired and (both := together(first, second, metric.key)) is not None:
+        return verdict_of(paired(both["first"], both["second"]), metric.good, size, level, len(both))
     a, b = (Measured(value, error) for value, error in zip(values, errors, strict=True))  # type: ignore[arg-type]
     return verdict_of(unpaired(a, b), metric.good, size, level)
 
