@@ -102,9 +102,21 @@ def evaluation(digest: str, total: float, distance: float = 3.5, **card: Any) ->
     }
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of MLflow with its tables and nothing in them, which take seconds to make."""
+    from pipelines.tracking.store import quiet_mlflow
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    quiet_mlflow(Settings()).MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Workplace:
     """params.yaml of this project in a temporary folder that holds .state and results."""
+    (tmp_path / ".state/mlflow").mkdir(parents=True)
+    shutil.copy(empty_store, tmp_path / ".state/mlflow")
     for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
