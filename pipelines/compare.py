@@ -137,7 +137,7 @@ def write(columns: Sequence[Column], found: Sequence[Block], form: str, asked: a
         with asked.out.open("w", encoding="utf-8") if asked.out else nullcontext(sys.stdout) as file:
             console = Console(file=file, highlight=False, width=None if asked.out is None else 200)
             print_grids(grids(columns, found), console)
-            for note in notes:
+            for note in filter(None, notes):
                 console.print(note, markup=False, soft_wrap=True)
     else:
         _deliver(_text(form, columns, found, notes), asked.out)

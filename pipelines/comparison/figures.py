@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.comparison.measurement import BOUND, Measurement, together
-from pipelines.comparison.side_by_side import Column
+from pipelines.comparison.side_by_side import Block, Column
 from pipelines.errors import TrackingError
 from pipelines.report.scores import distances
 
@@ -37,16 +37,11 @@ class Figure:
     caption: str = ""
 
 
-def newest(column: Column) -> Measurement | None:
-    """The newest measurement of a column that is one version."""
-    return next((m for entry in column.entries for m in entry.measurements), None)
-
-
 def samples_of(columns: Sequence[Column]) -> list[Figure]:
     """A grid of the first samples of each column: those of the same numbers, so of the same noise where seeds agree."""
     made = []
-    for column in columns:
-        measurement = newest(column)
+    for column in (column for column in columns if len(column.entries) == 1):
+        measurement = next(iter(column.entries[0].measurements), None)
         if measurement is not None and (picture := _samples(measurement)) is not None:
             card = _samples_card(measurement)
             how = f"{card.get('sampler')}, {card.get('steps')} steps, seed {card.get('seed')}"
@@ -54,35 +49,41 @@ def samples_of(columns: Sequence[Column]) -> list[Figure]:
     return made
 
 
-def terms_overlaid(columns: Sequence[Column]) -> Figure | None:
-    """L_t against t of all columns."""
+def terms_overlaid(columns: Sequence[Column], block: Block) -> Figure | None:
+    """L_t against t of the columns whose bound was measured in this way."""
     from pipelines.report.pictures.versions import COLOURS, terms_of_versions
 
     curves: dict[str, pd.DataFrame] = {}
-    for column in columns[: len(COLOURS)]:
-        if (
-            (m := newest(column)) is not None
-            and (frame := _table(m, "per_timestep.parquet")) is not None
-            and len(frame)
-        ):
-            curves[column.title] = frame
+    for title, measurement in list(_measured(columns, block).items())[: len(COLOURS)]:
+        frame = _table(measurement, "per_timestep.parquet")
+        if frame is not None and len(frame):
+            curves[title] = frame
     if not curves:
         return None
     return Figure(_png(partial(terms_of_versions, curves)), "terms of the bound against t")
 
 
-def scatters(columns: Sequence[Column], base: str) -> list[Figure]:
-    """What each image costs the base and another column, for the first few."""
+def scatters(columns: Sequence[Column], block: Block) -> list[Figure]:
+    """What each image costs the block's base and another of its columns, for the first few."""
     from pipelines.report.pictures.versions import image_by_image
 
-    first = next((newest(column) for column in columns if column.title == base), None)
+    measured = _measured(columns, block)
+    first = measured.pop(block.base, None)
     made = []
-    for column in [column for column in columns if column.title != base][:_SCATTERS]:
-        second = newest(column)
-        if first is not None and second is not None and (both := together(first, second, "total")) is not None:
-            picture = _png(partial(image_by_image, base, column.title, both))
-            made.append(Figure(picture, f"bits per image of {column.title} against {base}"))
+    for title, second in list(measured.items())[:_SCATTERS]:
+        if first is not None and (both := together(first, second, "total")) is not None:
+            picture = _png(partial(image_by_image, block.base, title, both))
+            made.append(Figure(picture, f"bits per image of {title} against {block.base}"))
     return made
+
+
+def _measured(columns: Sequence[Column], block: Block) -> dict[str, Measurement]:
+    """Title -> measurement with the block's card, of columns that are one version."""
+    found = {}
+    for column in columns:
+        if len(column.entries) == 1 and (m := column.entries[0].on(block.quantity, block.card)) is not None:
+            found[column.title] = m
+    return found
 
 
 def _samples_card(measurement: Measurement) -> Mapping[str, object]:

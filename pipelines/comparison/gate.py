@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pipelines.comparison.measurement import Measurement
 from pipelines.comparison.metrics import BOUND_TERMS, Metric
-from pipelines.comparison.verdict import Incomparable, Says, Verdict, judge, matched, percent, verdict_of
+from pipelines.comparison.verdict import Incomparable, Says, Verdict, judge, likely, matched, verdict_of
 from pipelines.report.scores import distances
 from pipelines.sections import GateParams
 
@@ -139,4 +139,4 @@ def _numbers_of(metric: Metric, pair: tuple[Measurement, Measurement], verdict: 
     theirs, ours = (metric.value(one) for one in pair)
     by = f" by more than {gain:g}" if gain else ""
     label = metric.label.strip()
-    return f"{label} {ours:.4g} against {theirs:.4g} of {whom}: {verdict.says}{by} (P = {percent(verdict.probability)})"
+    return f"{label} {ours:.4g} against {theirs:.4g} of {whom}: {verdict.says}{by} ({likely(verdict.probability)})"

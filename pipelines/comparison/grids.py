@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from math import floor, log10
 from typing import Literal
 
-from pipelines.comparison.metrics import Metric
 from pipelines.comparison.recipes import differing_params
 from pipelines.comparison.side_by_side import Block, Cell, Column, Entry
-from pipelines.comparison.verdict import LEVEL, Says, percent
+from pipelines.comparison.verdict import LEVEL, Says, likely
 
 Tone = Literal["", "good", "bad", "faint"]
 _TONES: dict[Says, Tone] = {Says.BETTER: "good", Says.WORSE: "bad", Says.SAME: "faint"}
@@ -58,15 +57,13 @@ def _head(columns: Sequence[Column]) -> tuple[str, ...]:
 
 
 def _of_block(block: Block, columns: Sequence[Column]) -> Grid:
-    rows = tuple(
-        (metric.label, tuple(_cell(metric, cells.get(column.title)) for column in columns))
-        for metric, cells in block.rows
-    )
+    titles = [column.title for column in columns if column.title in block.titles]
+    rows = tuple((metric.label, tuple(_cell(cells.get(title)) for title in titles)) for metric, cells in block.rows)
     other = f", measured with another {block.differs()}" if block.other else ""
     against = f"against {block.base}" if len(block.titles) > 1 else ""
     pairs = {c.verdict.pairs for _, cells in block.rows for c in cells.values() if c.verdict and c.verdict.pairs}
     note = f"compared image by image on {max(pairs):,} images" if pairs else ""
-    return Grid(f"{_WHAT.get(block.quantity, block.quantity)}{other}", _head(columns), rows, _joined(against, note))
+    return Grid(f"{_WHAT.get(block.quantity, block.quantity)}{other}", tuple(titles), rows, _joined(against, note))
 
 
 _WHAT = {"bits_per_dim": "bound on the test images, bits per dimension"}
@@ -76,13 +73,13 @@ def _joined(*parts: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _cell(metric: Metric, cell: Cell | None) -> GridCell:
+def _cell(cell: Cell | None) -> GridCell:
     if cell is None:
         return ()
     first = Piece(number(cell.value, cell.error))
     if cell.verdict is None:
         return (first,)
-    said = f"{cell.verdict.says}, P {percent(cell.verdict.probability)}"
+    said = f"{cell.verdict.says}, {likely(cell.verdict.probability)}"
     return (first, Piece(said, _TONES[cell.verdict.says]))
 
 
@@ -140,8 +137,8 @@ FACTS: dict[str, Callable[[Entry], str]] = {
 
 
 def explanation(columns: Sequence[Column], *, by_recipe: bool) -> str:
-    """What the verdicts mean, for the foot of the tables."""
-    if not any(len(column.entries) for column in columns):
+    """What the verdicts mean, for the foot of the tables; nothing where there are none."""
+    if len(columns) == 1:
         return ""
     test = f"P: how likely it is truly better; better and worse are two-sided tests at {LEVEL:.0%}."
     if by_recipe:

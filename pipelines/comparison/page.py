@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipelines.comparison.figures import Figure, samples_of, scatters, terms_overlaid
 from pipelines.comparison.grids import Grid, Piece, grids
+from pipelines.comparison.measurement import BOUND
 from pipelines.comparison.side_by_side import Block, Column
 from pipelines.tracking.registry import Version
 
@@ -33,15 +34,13 @@ def comparison_page(columns: Sequence[Column], found: Sequence[Block], notes: Se
     names = sorted({entry.version.name for column in columns for entry in column.entries})
     made = grids(columns, found)
     numbers, facts = made[: len(found)], made[len(found) :]
-    base = found[0].base if found else columns[0].title
-    single = [column for column in columns if len(column.entries) == 1]
-    samples = samples_of(single)
+    samples, bounds = samples_of(columns), [block for block in found if block.quantity == BOUND]
     sections = [
         Section("Verdicts", text="\n".join(verdict_lines(columns, found))),
         Section("Numbers", grids=numbers, text=notes[0]),
         Section("Samples", figures=samples, wide=False, text=_SAMPLES if samples else ""),
-        Section("Terms of the bound", figures=_some(terms_overlaid(single))),
-        Section("Image by image", figures=scatters(single, base)),
+        Section("Terms of the bound", figures=_terms(columns, bounds)),
+        Section("Image by image", figures=[each for block in bounds for each in scatters(columns, block)]),
         Section("Versions", grids=facts),
         Section("Where they come from", folded=[lineage(e.version) for c in columns for e in c.entries]),
         Section("How it was measured", folded=cards(found)),
@@ -58,7 +57,7 @@ def model_card(column: Column, found: Sequence[Block], how_to_load: str) -> str:
     sections = [
         Section("Numbers", grids=numbers),
         Section("Samples", figures=samples_of([column]), wide=False),
-        Section("Terms of the bound", figures=_some(terms_overlaid([column]))),
+        Section("Terms of the bound", figures=_terms([column], found)),
         Section("Facts", grids=facts),
         Section("Use it", folded=[("load it and draw", how_to_load)]),
         Section("Where it comes from", folded=[lineage(version)]),
@@ -104,8 +103,9 @@ def cards(found: Sequence[Block]) -> list[tuple[str, str]]:
     ]
 
 
-def _some(figure: Figure | None) -> list[Figure]:
-    return [] if figure is None else [figure]
+def _terms(columns: Sequence[Column], found: Sequence[Block]) -> list[Figure]:
+    drawn = (terms_overlaid(columns, block) for block in found if block.quantity == BOUND)
+    return [figure for figure in drawn if figure is not None]
 
 
 def _render(title: str, sections: Sequence[Section], subtitle: str = "", warnings: Sequence[str] = ()) -> str:

@@ -41,7 +41,7 @@ def markdown(made: Sequence[Grid], notes: Sequence[str]) -> str:
         lines = [f"**{_escaped(grid.title)}**", "", _row("", grid.head), _row("---", ["---:"] * len(grid.head))]
         lines += [_row(label.strip(), [_joined(cell) for cell in cells]) for label, cells in grid.rows]
         parts.append("\n".join([*lines, *(["", f"*{_escaped(grid.note)}*"] if grid.note else [])]))
-    return "\n\n".join([*parts, *map(_escaped, notes)]) + "\n"
+    return "\n\n".join([*parts, *map(_escaped, filter(None, notes))]) + "\n"
 
 
 def _row(label: str, cells: Sequence[str]) -> str:

@@ -38,7 +38,7 @@ class Verdict:
     """Images on which both were measured, where these were compared one by one."""
 
     def __str__(self) -> str:
-        return f"{self.says} (P = {percent(self.probability)})"
+        return f"{self.says} ({likely(self.probability)})"
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,11 @@ class Incomparable:
         return f"not comparable: another {', '.join(self.fields)}"
 
 
-def percent(probability: float) -> str:
-    """A probability as text; one that rounds to certainty is not called that."""
-    return ">99.9%" if probability > 0.999 else "<0.1%" if probability < 0.001 else f"{probability:.1%}"
+def likely(probability: float) -> str:
+    """`P = 61.2%`; one that rounds to certainty is not called that."""
+    if 0.001 <= probability <= 0.999:
+        return f"P = {probability:.1%}"
+    return "P > 99.9%" if probability > 0.5 else "P < 0.1%"
 
 
 def verdict_of(

@@ -59,7 +59,7 @@ def test_versions_gate_and_comparison(workplace, capsys, monkeypatch):
     assert [v.aliases for v in registered(workplace)] == [("previous",), ("champion",), (), ()]
     reasons = [v.tags["gate.reason"] for v in registered(workplace)]
     assert reasons[0] == "the first version"
-    assert reasons[1].startswith("bits/dim 1.9 against 2 of champion 1: better (P = >99.9%); fd_classifier 3.5 against")
+    assert reasons[1].startswith("bits/dim 1.9 against 2 of champion 1: better (P > 99.9%); fd_classifier 3.5 against")
     assert reasons[2].startswith("bits/dim 1.89 against 1.9 of champion 2: not distinguishable")
     assert "not comparable with champion 2, measured with another split" in reasons[3]
 

@@ -46,6 +46,7 @@ def terms_of_versions(curves: Mapping[str, pd.DataFrame], path: Path) -> None:
         below.set_title(f"sum up to t, less that of {first}: below zero is better")
         below.set_xlabel("t")
         below.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        below.xaxis.set_minor_formatter(lambda value, _: "")
 
 
 def image_by_image(first: str, second: str, frame: pd.DataFrame, path: Path) -> None:

@@ -48,7 +48,7 @@ def test_the_bound(champion: Champion, tmp_path: Path) -> None:
     assert passed("better", min_gain=0.08) == [True, False, False]
     found = decided(better, champion)
     assert (found.against, found.comparable) == (3, True)
-    assert found.reason.startswith("bits/dim 1.9 against 2 of champion 3: better (P = >99.9%)")
+    assert found.reason.startswith("bits/dim 1.9 against 2 of champion 3: better (P > 99.9%)")
 
 
 def test_the_distance(champion: Champion, tmp_path: Path) -> None:

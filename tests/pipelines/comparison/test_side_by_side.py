@@ -128,10 +128,10 @@ def test_the_tables_in_three_forms(tmp_path: Path) -> None:
     print_grids(made, Console(file=file, width=120))
     printed = file.getvalue()
     assert "2.000 ± 0.050" in printed
-    assert "better, P >99.9%" in printed
+    assert "better, P > 99.9%" in printed
     assert "compared image by image on 40 images" in printed
     text = markdown(made, ["note"])
-    assert "| bits/dim | 2.000 ± 0.050 | 1.900 ± 0.050<br>**better, P \\>99.9%** |" in text
+    assert "| bits/dim | 2.000 ± 0.050 | 1.900 ± 0.050<br>**better, P \\> 99.9%** |" in text
     assert "| a.b | - | x\\|y |" in text
     table = frame(found).set_index(["metric", "column"])
     row = table.loc["bits_per_dim.total", "2"]

@@ -8,7 +8,7 @@ import pytest
 from diffusion.evaluation import Difference
 from pipelines.comparison.cards import differing_fields, field
 from pipelines.comparison.metrics import Metric, metrics_of
-from pipelines.comparison.verdict import Incomparable, Says, Verdict, judge, matched, percent, verdict_of
+from pipelines.comparison.verdict import Incomparable, Says, Verdict, judge, likely, matched, verdict_of
 from tests.pipelines.comparison.made_up import IMAGES, measurement
 
 
@@ -76,4 +76,4 @@ def test_the_newest_measurements_that_agree_are_taken() -> None:
 
 
 def test_a_probability_is_never_a_certainty() -> None:
-    assert [percent(p) for p in (0.99999, 0.5, 0.00001, 0.975)] == [">99.9%", "50.0%", "<0.1%", "97.5%"]
+    assert [likely(p) for p in (0.99999, 0.5, 0.00001)] == ["P > 99.9%", "P = 50.0%", "P < 0.1%"]
