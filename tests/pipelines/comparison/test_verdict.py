@@ -61,6 +61,13 @@ def test_other_cards_are_refused_and_other_seeds_devices_and_models_are_not() ->
     assert [field({"a": {"b": 2}}, name) for name in ("a.b", "c", "a.b.c")] == [2, None, None]
 
 
+def test_both_tails_count() -> None:
+    """1.75 standard errors are 4% on one side, 2.0 are 2.3%: at 95% the second is a difference."""
+    said = [[verdict_of(Difference(t, 1.0), good, 1.0).says for t in (1.75, 2.0, -2.0)] for good in (1, -1)]
+    assert said == [[Says.SAME, Says.BETTER, Says.WORSE], [Says.SAME, Says.WORSE, Says.BETTER]]
+    assert verdict_of(Difference(1.75, 1.0), 1, 1.0, level=0.9).says is Says.BETTER
+
+
 def test_rounding_is_no_difference() -> None:
     """Whatever the error: two devices may differ by 1e-6 in each image, always in the same direction."""
     assert verdict_of(Difference(1e-6, 1e-9, 10), -1, 2.0).says is Says.SAME
@@ -72,6 +79,7 @@ def test_the_newest_measurements_that_agree_are_taken() -> None:
     other = measurement(when=3)
     assert matched("bits_per_dim", [new, old], [other]) == (old, other)
     assert matched("bits_per_dim", [new], [other]) == (new, other)  # to say how they differ
+    assert matched("bits_per_dim", [old, newer := measurement(when=5)], [other]) == (newer, other)
     assert matched("fid", [new], [other]) is None
 
 
