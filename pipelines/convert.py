@@ -1,7 +1,7 @@
 """`python -m pipelines.convert`: models of diffusers made into this project's, and the other way.
 
-    python -m pipelines.convert from-diffusers FOLDER OUT       # FOLDER: a UNet2DModel with its scheduler, or a DDPMPipeline
-    python -m pipelines.convert to-diffusers MODEL OUT          # OUT: DDPMPipeline.from_pretrained(OUT)
+    python -m pipelines.convert from-diffusers FOLDER OUT    # a UNet2DModel with its scheduler, or a DDPMPipeline
+    python -m pipelines.convert to-diffusers MODEL OUT       # for DDPMPipeline.from_pretrained(OUT)
 
 FOLDER is as a download leaves it, its weights in safetensors. OUT becomes a folder with a model, for example for
 `python -m pipelines.draw OUT`. MODEL is a folder with a model, or a registered version: models:/NAME/VERSION or

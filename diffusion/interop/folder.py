@@ -85,9 +85,7 @@ def to_diffusers(saved: SavedModel, folder: Path) -> None:
         ValueError: UNet2DModel or DDPMScheduler have no place for something of this model; nothing is written.
     """
     config = unet_config.config_of(saved.net.architecture)
-    scheduler = scheduler_config.config_of(
-        saved.schedule, saved.predicts, learned_variance=saved.learned_variance
-    )
+    scheduler = scheduler_config.config_of(saved.schedule, saved.predicts, learned_variance=saved.learned_variance)
     pipeline = {
         "_class_name": "DDPMPipeline",
         "scheduler": ["diffusers", scheduler["_class_name"]],

@@ -30,5 +30,7 @@ def told_t_minus_1(weight: Tensor) -> Tensor:
 def _turned(weight: Tensor, direction: float) -> Tensor:
     a, b = weight.double().chunk(2, dim=1)
     sin_w, cos_w = sinusoidal_embedding(torch.ones(1), weight.shape[1]).double().chunk(2, dim=1)
-    w = direction * torch.atan2(sin_w, cos_w).to(weight.device)  # in float64 a rotation again, and undone by the opposite one
+    w = direction * torch.atan2(sin_w, cos_w).to(
+        weight.device
+    )  # in float64 a rotation again, and undone by the opposite one
     return torch.cat([a * w.cos() + b * w.sin(), b * w.cos() - a * w.sin()], dim=1)

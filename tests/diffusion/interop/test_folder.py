@@ -53,7 +53,9 @@ def test_both_layouts_and_the_card(copy: Path) -> None:
 
 def test_a_pipeline_with_more_than_a_network_for_images(copy: Path) -> None:
     (copy / "model_index.json").write_text('{"_class_name": "LDMPipeline"}')
-    with pytest.raises(ValueError, match=r"model_index\.json: _class_name is 'LDMPipeline', wanted one of DDPMPipeline"):
+    with pytest.raises(
+        ValueError, match=r"model_index\.json: _class_name is 'LDMPipeline', wanted one of DDPMPipeline"
+    ):
         from_diffusers(copy)
 
 
