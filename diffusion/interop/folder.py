@@ -155,9 +155,10 @@ def _unrounded(ours: dict[str, Tensor], exact: dict[str, Tensor], theirs: dict[s
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load(path.read_bytes())
+        tensors: dict[str, Tensor] = load(path.read_bytes())
     except SafetensorError as error:
         raise ValueError(f"{path} is cut or damaged ({error}): get it again") from None
+    return tensors
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -109,10 +109,10 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture:
         classes=config["num_class_embeds"],
         learned_variance=config["out_channels"] == 2 * config["in_channels"],
     )
-    for name in ("norm_num_groups", "attn_norm_num_groups"):
-        wanted = _groups(a)
-        if (name == "norm_num_groups" or config[name] is not None) and {config[name]} != wanted:
-            raise _refused(name, config[name], f"{sorted(wanted)}, the groups that our network has at these widths")
+    groups = _groups(a)
+    for name, value in (("norm_num_groups", config["norm_num_groups"]), ("attn_norm_num_groups", _middle(config))):
+        if {value} != groups:
+            raise _refused(name, value, f"{sorted(groups)}, the groups that our network has at these widths")
     return a
 
 
@@ -190,6 +190,12 @@ def _heads(config: Mapping[str, Any], attentive: list[bool]) -> int:
         wanted = f"null, or a divisor of {sorted(used)} with one quotient: our network has as many heads everywhere"
         raise _refused("attention_head_dim", wide, wanted)
     return int(widths[-1] // wide)
+
+
+def _middle(config: Mapping[str, Any]) -> int:
+    """Groups in the attention of the middle."""
+    own = config["attn_norm_num_groups"]
+    return int(config["norm_num_groups"] if own is None else own)
 
 
 def _groups(a: Architecture) -> set[int]:
