@@ -26,7 +26,7 @@ def model_files(text: str, settings: Settings) -> Iterator[Path]:
         text: a folder with model.json, or `models:/NAME/VERSION` or `models:/NAME@ALIAS` of the registry.
 
     Raises:
-        CheckpointError: there is no model in the folder.
+        CheckpointError: there is no model in the folder; the version's is damaged or not what was registered.
         TrackingError: there is no such version, or the registry or its artifacts do not answer.
     """
     if not text.startswith("models:"):
@@ -50,6 +50,7 @@ def model_files(text: str, settings: Settings) -> Iterator[Path]:
         found = sorted(Path(scratch).rglob(DESCRIPTION))
         if not found:
             raise TrackingError(f"version {version.number} of {name} holds no {DESCRIPTION}: it is not one of ours")
+        _check_model(version, found[0].parent)
         yield found[0].parent
 
 
@@ -73,6 +74,31 @@ def find_versions(texts: Sequence[str], name: str, settings: Settings) -> list[V
         version = chosen(known[of], which, of)
         found[of, version.number] = version
     return list(found.values())
+
+
+def _check_model(version: Version, folder: Path) -> None:
+    """Refuse files that are damaged, or whole but another model than the version was registered as.
+
+    The digest is computed from the tensors: a model.json can be written anew beside other weights, the registry's tag
+    cannot be from there.
+    """
+    from safetensors.torch import load_file
+
+    from diffusion.models.description import Description
+    from diffusion.models.digest import content_digest
+    from diffusion.models.sealed import check_intact
+
+    tensors = folder / "model.safetensors"
+    try:
+        check_intact(tensors, Description.read(folder).sha256, DESCRIPTION)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    if (found := content_digest(load_file(tensors))) != version.model_digest:
+        raise CheckpointError(
+            f"version {version.number} of {version.name} holds another model than was registered: its digest is "
+            f"{found[:12]}.., the version's tag model.digest is {version.model_digest[:12] or 'missing'}; register it "
+            "again from its results"
+        )
 
 
 def known_versions(settings: Settings, name: str) -> list[Version]:

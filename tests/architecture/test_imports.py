@@ -11,6 +11,7 @@ import pytest
 BELOW = {
     "diffusion.process": set(),
     "diffusion.models": {"diffusion.process"},
+    "diffusion.interop": {"diffusion.process", "diffusion.models"},
     "diffusion.samplers": {"diffusion.process"},
     "diffusion.likelihood": {"diffusion.process"},
     "diffusion.training": {"diffusion.process", "diffusion.models", "diffusion.samplers", "diffusion.likelihood"},

@@ -40,6 +40,7 @@ NAMES = {
         "trailing",
     },
     "diffusion.models": {"EMA", "Classifier", "UNet"},
+    "diffusion.interop": {"Imported", "from_diffusers", "to_diffusers"},
 }
 """The public interface: removing or renaming one of these breaks other people's code."""
 
