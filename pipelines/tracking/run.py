@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from pipelines.errors import first_line
 from pipelines.params import Params
 from pipelines.project import results
 from pipelines.runs.digest import digest
-from pipelines.settings import Settings
+from pipelines.settings import Settings, tracking_uri
+from pipelines.tracking.leftovers import amount
 from pipelines.tracking.lineage import lineage, params_flat
 from pipelines.tracking.sender import Sender
-from pipelines.tracking.spool import RunIdentity, Spool
+from pipelines.tracking.spool import Busy, RunIdentity, Spool
 
 
 class Tracker:
@@ -28,6 +30,7 @@ class Tracker:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._waiting: deque[Callable[[], None]] = deque()
+        self._one_at_a_time = threading.Lock()
         self._keep(spool.begin)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -55,21 +58,20 @@ class Tracker:
         return f"{len(refused)} numbers, facts or files ({first_line(refused[0])})" if refused else None
 
     def _keep(self, write: Callable[[], None]) -> None:
-        self._waiting.append(write)
-        try:
-            while self._waiting:
-                self._waiting[0]()
-                self._waiting.popleft()
-        except OSError:
-            pass  # it stays the first of those that wait
+        with self._one_at_a_time:
+            self._waiting.append(write)
+            with suppress(OSError):  # it stays the first of those that wait
+                while self._waiting:
+                    self._waiting[0]()
+                    self._waiting.popleft()
 
 
 @contextmanager
 def stage_run(stage: str, params: Params, settings: Settings, key: str) -> Iterator[Tracker]:
     """A child of this pipeline's parent run. A stage with the same key goes on in the run that it began.
 
-    MLflow being away, slow or full costs one line at the end; the next stage sends what was left. So does a full disk,
-    where only what it refused until the end of the block is lost.
+    MLflow being away, slow or full costs one line at the end; the next stage or `python -m pipelines.sync` sends what
+    was left. So does a full disk, where only what it refused until the end of the block is lost.
 
     Raises:
         OSError: at the beginning only: there is no room for a spool's empty files.
@@ -90,10 +92,17 @@ def stage_run(stage: str, params: Params, settings: Settings, key: str) -> Itera
         if refused:
             print(f"not kept for MLflow: {refused}; make room and run the stage again", file=sys.stderr)
         if sender.problem:
-            print(f"not yet in MLflow: {sender.problem}; kept, and sent by the next stage", file=sys.stderr)
+            print(_unsent(spool, settings, sender.problem), file=sys.stderr)
         elif not refused:
-            spool.remove()
+            with suppress(Busy):  # who sends it removes it
+                spool.remove(tracking_uri(settings))
         spool.close()
+
+
+def _unsent(spool: Spool, settings: Settings, problem: str) -> str:
+    """One line: what MLflow lacks of this run, why, and how it gets there."""
+    missing = amount(spool.unsent(tracking_uri(settings)))
+    return f"not yet in MLflow: {missing} ({problem}); kept, and sent by the next stage or `python -m pipelines.sync`"
 
 
 def identity(stage: str, params: Params, key: str) -> RunIdentity:
