@@ -11,7 +11,6 @@ from pipelines.tracking.delivery import Delivery
 from pipelines.tracking.leftovers import send_leftovers
 from pipelines.tracking.lineage import params_flat
 from pipelines.tracking.lines import decode
-from pipelines.tracking.refusals import first_line
 from pipelines.tracking.run import identity as run_identity
 from pipelines.tracking.run import stage_run
 from pipelines.tracking.spool import Spool, spool_folder
@@ -147,11 +146,6 @@ def test_another_server_gets_all_of_it(workplace, tmp_path):
     assert [point.step for point in store.client.get_metric_history(run.info.run_id, "loss")] == [1, 2]
     assert "secret" not in spool.path.with_suffix(".sent").read_text()
     spool.close()
-
-
-def test_an_error_without_words_is_named_by_its_kind():
-    assert first_line(OSError()) == "OSError"
-    assert first_line(OSError("http://me:pw@host is away\nand more")) == "http://***@host is away"
 
 
 def test_a_spool_belongs_to_one_process_at_a_time(workplace):
