@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
 from diffusion.training.points import LossPoint, Point
-from pipelines.cluster.events import Advanced, Event, Measured, NotSaved, Saved, Started, Stopped, Told, Unusual
+from pipelines.cluster.events import Advanced, Busy, Event, Measured, NotSaved, Saved, Started, Stopped, Told, Unusual
 
 if TYPE_CHECKING:
     from pipelines.report.progress import Bar
@@ -20,6 +20,10 @@ class Tracker(Protocol):
 
     def metrics(self, step: int, values: dict[str, float]) -> None: ...
 
+    def tags(self, tags: dict[str, str]) -> None: ...
+
+    def machine(self, node: int, values: dict[str, float]) -> None: ...
+
 
 class Watch:
     """Hears the events of a training: draws its bar, says where it goes on from, passes the curves on."""
@@ -29,6 +33,7 @@ class Watch:
         self._tracker = tracker
         self._stack = stack
         self._bar: Bar | None = None
+        self._hardware: dict[int, str] = {}
 
     def hear(self, event: Event) -> None:
         """Show an event."""
@@ -39,6 +44,8 @@ class Watch:
                 self._advanced(step)
             case Measured(point):
                 self._measured(point)
+            case Busy():
+                self._busy(event)
             case NotSaved() | Unusual() | Told():
                 print(line_of(event), file=sys.stderr, flush=True)
             case Saved() | Stopped():
@@ -54,6 +61,14 @@ class Watch:
         self._bar.update(event.step)
         for point in event.points:
             self._tracker.metrics(point.step, metrics_of(point))
+
+        self._tracker.tags({"workers": str(event.workers), f"workers.from_step_{event.step}": str(event.workers)})
+
+    def _busy(self, event: Busy) -> None:
+        if self._hardware.get(event.node) != event.hardware:
+            self._hardware[event.node] = event.hardware
+            self._tracker.tags({f"hardware.node_{event.node}": event.hardware})
+        self._tracker.machine(event.node, event.values)
 
     def _advanced(self, step: int) -> None:
         if self._bar:

@@ -14,6 +14,10 @@ Event = dict[str, Any]
 `{"artifact": file}`, `{"end": status, "time": ms}`; empty for a line that is damaged."""
 
 
+_json = json.JSONEncoder(allow_nan=False).encode
+"""json.dumps would make an encoder for each line."""
+
+
 @dataclass(frozen=True)
 class Line:
     """An event and its place in the file."""
@@ -27,8 +31,8 @@ class Line:
 
 def encode(event: Event) -> bytes:
     """The line of an event: CRC-32 of its JSON in hexadecimal, a blank, the JSON."""
-    text = json.dumps(event, allow_nan=False)
-    return f"{crc32(text.encode()):08x} {text}\n".encode()
+    content = _json(event).encode()
+    return b"%08x %b\n" % (crc32(content), content)
 
 
 def decode(line: bytes) -> Event:

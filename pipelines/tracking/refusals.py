@@ -12,6 +12,13 @@ from pipelines.settings import Settings
 
 _OWN_ERROR = re.compile(r"too many (5\d\d|429) error responses|failed with error code (5\d\d)")
 _NOT_MLFLOW = ("ENDPOINT_NOT_FOUND", "not in a valid JSON format", "failed with error code 404", "failed with error code 405")
+_NO_ANSWER = {
+    "Connection refused": "is not there: nobody listens at its address",
+    "timed out": "did not answer within tracking.timeout_s",
+    "Connection aborted": "closed the connection without an answer",
+    "Failed to resolve": "is not known to the network by this name",
+}
+"""What urllib3 says, and what that means."""
 
 
 class CredentialsRefused(TrackingError):
@@ -74,7 +81,7 @@ def explained(error: Exception) -> str:
         return f"what answers there is no MLflow server, or lacks what is asked for ({text.split('.')[0]}); check it"
     if found := _OWN_ERROR.search(text):
         return f"it answers {found[1] or found[2]}; its log says why"
-    return text
+    return next((f"it {said}" for sign, said in _NO_ANSWER.items() if sign in text), text)
 
 
 def first_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from pipelines.runs.digest import digest
 from pipelines.settings import Settings, tracking_uri
 from pipelines.tracking.leftovers import amount
 from pipelines.tracking.lineage import lineage, params_flat
+from pipelines.tracking.machine import Machine, Work
 from pipelines.tracking.sender import Sender
 from pipelines.tracking.spool import Busy, RunIdentity, Spool
 
@@ -35,8 +37,7 @@ class Tracker:
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers by name, each kept once per step."""
-        for name, value in values.items():
-            self._keep(partial(self._spool.metric, name, step, float(value)))
+        self._keep(partial(self._spool.metrics, step, {name: float(value) for name, value in values.items()}))
 
     def tags(self, tags: Mapping[str, str]) -> None:
         """Facts by name."""
@@ -45,6 +46,18 @@ class Tracker:
     def artifact(self, path: Path) -> None:
         """A file to look at."""
         self._keep(partial(self._spool.artifact, path))
+
+    def machine(self, node: int, values: Mapping[str, float], seconds: float | None = None) -> None:
+        """How busy a node is (`machine.py`), by default now; the step is the seconds since the run's start."""
+        since = time.time() - self._spool.began_ms / 1000 if seconds is None else seconds
+        self.metrics(max(0, round(since)), {f"system/node_{node}/{name}": value for name, value in values.items()})
+
+    def work(self, stage: str, work: Work, workers: int | None = None) -> None:
+        """How long a stage's work took, on how many workers, and how busy this machine was with it."""
+        self.metrics(0, {f"{stage}/seconds": work.seconds})
+        self.tags({"hardware.node_0": Machine().describe()} | ({"workers": str(workers)} if workers else {}))
+        for seconds, values in work.readings:
+            self.machine(0, values, seconds)
 
     def end(self, status: str) -> str | None:
         """The run is over; what the disk refused to the last, if anything, for a person."""
@@ -60,7 +73,7 @@ class Tracker:
     def _keep(self, write: Callable[[], None]) -> None:
         with self._one_at_a_time:
             self._waiting.append(write)
-            with suppress(OSError):  # it stays the first of those that wait
+            with suppress(OSError):  # then it stays, as the last of those that wait
                 while self._waiting:
                     self._waiting[0]()
                     self._waiting.popleft()

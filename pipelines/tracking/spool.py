@@ -16,9 +16,10 @@ import shutil
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import IO
 
@@ -65,7 +66,8 @@ class Spool:
         self.path = path
         self._lock = lock
         self._to_begin = of
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
+        self._size = 0
         self.began_ms = _first_time(lock)
         """When a process began this run for the first time, in milliseconds since 1970; outlives what was sent."""
         drop_torn_line(path)
@@ -120,14 +122,19 @@ class Spool:
             self._to_begin = None
 
     def metric(self, name: str, step: int, value: float) -> None:
-        """A number, once per name and step. One that is not finite becomes a tag: MLflow would store 1.8e308."""
-        if (name, step) in self._known:
-            return
-        if math.isfinite(value):
-            self._append({"metric": name, "step": step, "value": value, "time": _now_ms()})
-        else:
-            self.tags({f"not_finite.{name}": f"{value} at step {step}"})
-        self._known.add((name, step))
+        """A number, see `metrics`."""
+        self.metrics(step, {name: value})
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers, each once per name and step; all of them are kept or none.
+
+        One that is not finite becomes a tag: MLflow would store 1.8e308.
+        """
+        new = {name: value for name, value in values.items() if (name, step) not in self._known}
+        now = _now_ms()
+        if new:
+            self._append(*(_number(name, step, value, now) for name, value in new.items()))
+            self._known.update((name, step) for name in new)
 
     def tags(self, tags: dict[str, str]) -> None:
         """Facts about the run."""
@@ -221,23 +228,31 @@ class Spool:
     def _mark(self) -> Path:
         return self.path.with_suffix(".sent")
 
-    def _append(self, event: Event) -> None:
+    def _append(self, *events: Event) -> None:
         self.begin()
-        self._write(event)
+        self._write(*events)
 
-    def _write(self, event: Event) -> None:
-        """A whole line or none: the next one would be glued to half a line. The kernel keeps it if this process dies;
+    def _write(self, *events: Event) -> None:
+        """Whole lines or none: the next one would be glued to half a line. The kernel keeps them if this process dies;
         no number waits for the disk."""
-        line = encode(event)
-        self._file = self._file or self.path.open("ab", buffering=0)
-        before = self._file.tell()
+        if self._file is None:
+            self._file = self.path.open("ab", buffering=0)
+            self._size = self._file.tell()
+        content = b"".join(map(encode, events))
+        written = 0
         try:
-            while line:
-                line = line[self._file.write(line) :]
+            while written < len(content):
+                written += self._file.write(content[written:])
         except OSError:
-            self._file.truncate(before)
-            self._file.seek(before)
+            self._file.truncate(self._size)
             raise
+        self._size += written
+
+
+def _number(name: str, step: int, value: float, now_ms: int) -> Event:
+    if math.isfinite(value):
+        return {"metric": name, "step": step, "value": value, "time": now_ms}
+    return {"tags": {f"not_finite.{name}": f"{value} at step {step}"}}
 
 
 def _now_ms() -> int:

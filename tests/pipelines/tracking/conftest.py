@@ -6,19 +6,16 @@ from pathlib import Path
 import pytest
 
 from pipelines.settings import Settings
-from pipelines.tracking.store import connect
+from pipelines.tracking.store import quiet_mlflow
 
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of MLflow, with its tables and nothing in them."""
-    folder = tmp_path_factory.mktemp("database")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DVC_ROOT", str(folder))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        store = connect(Settings(), "none")
-        store.client.delete_experiment(store.experiment_id)
-    return folder / ".state" / "mlflow" / "mlflow.db"
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    mlflow = quiet_mlflow(Settings())
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
 
 
 @pytest.fixture

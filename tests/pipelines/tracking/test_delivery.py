@@ -95,7 +95,7 @@ def test_a_batch_whose_answer_was_lost_is_not_sent_again(workplace, spool, clien
     sending.run()
     tell(spool, 2, 3)
     client.disturbances["log_batch"] = lost
-    with pytest.raises(TrackingError, match="timed out"):
+    with pytest.raises(TrackingError, match="did not answer"):
         sending.run()
     tell(spool, 4)
     sending.run()

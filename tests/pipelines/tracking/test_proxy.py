@@ -43,7 +43,7 @@ def proxy(server: int) -> Iterator[Proxy]:
 
 def work() -> None:
     """Some milliseconds of one core, mostly outside of Python, as a step's are."""
-    for _ in range(4):
+    for _ in range(6):
         hashlib.sha256(bytes(1 << 20)).digest()
 
 
@@ -68,15 +68,16 @@ class Told:
 
     def __init__(self, workplace, url: str, key: str) -> None:
         self.inside_s = 0.0
+        """CPU seconds of this thread in the tracker's calls."""
         with stage_run("train", workplace.params, settings_for(url), key=key) as tracker:
             time.sleep(0.1)
             (sender,) = (each.native_id for each in threading.enumerate() if each.name == "mlflow-sender")
             began = time.perf_counter()
             for step in range(STEPS):
                 work()
-                before = time.perf_counter()
+                before = time.thread_time()
                 tracker.metrics(step, {"loss": loss(step)})
-                self.inside_s += time.perf_counter() - before
+                self.inside_s += time.thread_time() - before
             self.wall_s = time.perf_counter() - began
             used = {each.id: each.user_time + each.system_time for each in psutil.Process().threads()}
             self.sender_s = used[sender]
@@ -90,7 +91,8 @@ def untracked() -> float:
 
 
 def test_a_stage_is_as_fast_whatever_the_server_does(workplace, proxy, capsys):
-    """What is asserted is what tracking itself takes; the ratio of the wall times is this machine's, and printed."""
+    """Asserted is the CPU time that tracking takes; the ratio of the wall times says as much of what else this machine
+    does, and is printed."""
     quiet_mlflow(settings_for(proxy.url))
     modes = [Mode.HEALTHY, Mode.SLOW, Mode.FAILS, Mode.FAILS_AFTER, Mode.CUTS_AFTER, Mode.HANGS, Mode.REFUSED]
     plain: list[float] = []
@@ -98,7 +100,7 @@ def test_a_stage_is_as_fast_whatever_the_server_does(workplace, proxy, capsys):
     for repetition in range(3):
         for mode in modes:
             plain.append(untracked())
-            proxy.mode = mode
+            proxy.mode, proxy.reading_works = mode, mode in (Mode.FAILS_AFTER, Mode.CUTS_AFTER)
             told[mode].append(Told(workplace, proxy.url, f"{mode.name}-{repetition}"))
     base = statistics.median(plain)
     with capsys.disabled():
@@ -134,7 +136,7 @@ def test_killed_thirty_times_each_point_arrives_once(workplace, proxy):
     def switch() -> None:
         moods = random.Random(seed + 1)
         while not over.wait(moods.uniform(0.05, 0.6)):
-            proxy.mode = moods.choice(list(Mode))
+            proxy.mode, proxy.reading_works = moods.choice(list(Mode)), moods.random() < 0.5
 
     def start() -> multiprocessing.process.BaseProcess:
         process = forked.Process(target=step_through, args=(str(workplace.folder), proxy.url, steps))
