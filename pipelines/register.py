@@ -157,8 +157,16 @@ def _receipt(number: int, name: str, found: Results, tags: dict[str, str]) -> Re
 
 def main() -> None:
     """Register what results/ holds."""
-    params, settings = load_params(), load_settings()
-    receipt, new = register(params, settings, read_results())
+    from pipelines.tracking.machine import work
+    from pipelines.tracking.run import stage_run
+
+    params, settings, found = load_params(), load_settings(), read_results()
+    with stage_run("register", params, settings, key=found.evaluation_digest) as tracker:
+        with work() as done:
+            receipt, new = register(params, settings, found)
+        tracker.work("register", done, workers=1)
+        tracker.tags({"model.digest": receipt.model_digest, "evaluation.digest": receipt.evaluation_digest})
+        tracker.tags({"model.version": str(receipt.version), "gate.champion": str(receipt.champion).lower()})
     with outputs(results("register")) as folder:
         (folder / RECEIPT).write_text(json.dumps(asdict(receipt), indent=2) + "\n")
     if not new:

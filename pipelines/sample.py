@@ -16,7 +16,7 @@ def main() -> None:
     """Draw what params.yaml asks for and leave it in results/sample/."""
     from dataclasses import asdict
 
-    from pipelines.cluster.parallel import on_ray
+    from pipelines.cluster.parallel import on_ray, workers_at_once
     from pipelines.cluster.session import ray_session
     from pipelines.data.manifest import read_manifest
     from pipelines.measure.committed import Committed, job_key
@@ -29,6 +29,7 @@ def main() -> None:
     from pipelines.runs.lock import run_lock
     from pipelines.settings import load_settings
     from pipelines.stage import outputs
+    from pipelines.tracking.machine import work
     from pipelines.tracking.run import stage_run
 
     params, settings = load_params(), load_settings()
@@ -36,13 +37,15 @@ def main() -> None:
     drawing = drawing_of(params, settings, results("train"), results("classifier"), classes)
     store, final = run_store(settings, job_key(drawing)), results("sample")
     committed = Committed(store)
-    with run_lock(store):
+    with work() as done, run_lock(store):
         committed.begin()
-        with ray_session(settings), outputs(final) as folder:
+        with ray_session(settings) as ray, outputs(final) as folder:
+            workers = workers_at_once(ray, settings)
             speed = draw_samples(folder, drawing, on_ray(settings), committed)
         committed.remove()
     card = asdict(read_samples(final).card)
     with stage_run("sample", params, settings, key=digest(card)) as tracker:
+        tracker.work("sample", done, workers)
         tracker.tags({"model.digest": drawing.model.digest})
         tracker.metrics(0, metrics_of(speed))
         for name in (CARD, GRID, STRIP):
@@ -53,7 +56,7 @@ def main() -> None:
 
 def metrics_of(speed: Speed) -> dict[str, float]:
     """What is tracked of the drawing."""
-    metrics: dict[str, float] = {"sampling/calls": speed.calls}
+    metrics: dict[str, float] = {"sampling/calls": speed.calls, "sampling/images": speed.images}
     if speed.images_per_second:
         metrics |= {"sampling/seconds": speed.seconds, "sampling/images_per_second": speed.images_per_second}
     return metrics

@@ -16,10 +16,11 @@ def waiting(settings: Settings) -> int:
     from pipelines.tracking.leftovers import amount
     from pipelines.tracking.spool import Spool
 
-    uri, number = tracking_uri(settings), 0
-    for number, spool in enumerate(Spool.leftovers(), start=1):
-        print(f"{spool.path.stem}: {amount(spool.unsent(uri)) or 'nothing more'}")
-    return number
+    uri = tracking_uri(settings)
+    found = {spool.path.stem: spool.unsent(uri) for spool in Spool.leftovers()}
+    for name, unsent in found.items():
+        print(f"{name}: {amount(unsent) or 'nothing more'}")
+    return len(found)
 
 
 def send(settings: Settings) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -34,6 +35,7 @@ class Watch:
         self._stack = stack
         self._bar: Bar | None = None
         self._hardware: dict[int, str] = {}
+        self._paced: tuple[int, float] | None = None
 
     def hear(self, event: Event) -> None:
         """Show an event."""
@@ -78,9 +80,18 @@ class Watch:
         self._tracker.metrics(point.step, metrics_of(point))
         if self._bar:
             if isinstance(point, LossPoint):
+                self._pace(point.step)
                 self._bar.update(point.step, loss=point.loss)
             elif point.source == "validation":
                 self._bar.update(point.step, bits_per_dim=point.total)
+
+    def _pace(self, step: int) -> None:
+        """Steps per second since the last point of the loss."""
+        now = time.monotonic()
+        if self._paced and step > self._paced[0]:
+            since, at = self._paced
+            self._tracker.metrics(step, {"steps_per_second": (step - since) / (now - at)})
+        self._paced = (step, now)
 
 
 @contextmanager

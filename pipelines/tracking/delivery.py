@@ -109,7 +109,11 @@ class Delivery:
         """The lines that were passed over."""
         assert self._mark is not None
         at = set(self._mark.left)
-        return [line for line in self._spool.lines(min(at)) if line.at in at and set(kinds) & set(line.event)] if at else []
+        return (
+            [line for line in self._spool.lines(min(at)) if line.at in at and set(kinds) & set(line.event)]
+            if at
+            else []
+        )
 
     def _current(self, line: Line) -> Line:
         """A line that was passed over, without the facts that were told anew since."""

@@ -63,7 +63,9 @@ class _Wanted:
     def _restore(self) -> list[Any]:
         for run in self._look(deleted=True)[:1]:
             self._client.restore_run(run.info.run_id)
-            print(f"the MLflow run of {self._tags['stage']} was deleted there; it is restored and used", file=sys.stderr)
+            print(
+                f"the MLflow run of {self._tags['stage']} was deleted there; it is restored and used", file=sys.stderr
+            )
         return self._look()
 
     def _make(self, began_ms: int | None) -> Any:

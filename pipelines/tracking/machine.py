@@ -17,6 +17,7 @@ EVERY_S = 10.0
 """Seconds between two readings."""
 _MEGABYTE = 1e6
 
+
 class Machine:
     """The one that this process runs on."""
 

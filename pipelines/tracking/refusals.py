@@ -11,7 +11,12 @@ from pipelines.errors import TrackingError
 from pipelines.settings import Settings
 
 _OWN_ERROR = re.compile(r"too many (5\d\d|429) error responses|failed with error code (5\d\d)")
-_NOT_MLFLOW = ("ENDPOINT_NOT_FOUND", "not in a valid JSON format", "failed with error code 404", "failed with error code 405")
+_NOT_MLFLOW = (
+    "ENDPOINT_NOT_FOUND",
+    "not in a valid JSON format",
+    "failed with error code 404",
+    "failed with error code 405",
+)
 _NO_ANSWER = {
     "Connection refused": "is not there: nobody listens at its address",
     "timed out": "did not answer within tracking.timeout_s",

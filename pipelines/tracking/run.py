@@ -80,8 +80,10 @@ class Tracker:
 
 
 @contextmanager
-def stage_run(stage: str, params: Params, settings: Settings, key: str) -> Iterator[Tracker]:
+def stage_run(stage: str, params: Params, settings: Settings, key: str, *, send: bool = True) -> Iterator[Tracker]:
     """A child of this pipeline's parent run. A stage with the same key goes on in the run that it began.
+
+    With `send=False` it is left for the next stage to send: MLflow takes longer to load than a stage that does nothing.
 
     MLflow being away, slow or full costs one line at the end; the next stage or `python -m pipelines.sync` sends what
     was left. So does a full disk, where only what it refused until the end of the block is lost.
@@ -91,7 +93,7 @@ def stage_run(stage: str, params: Params, settings: Settings, key: str) -> Itera
     """
     spool = Spool.open(identity(stage, params, key))
     tracker = Tracker(spool)
-    sender = Sender(spool, settings)
+    sender = Sender(spool, settings) if send else None
     status = "FAILED"
     try:
         yield tracker
@@ -101,15 +103,20 @@ def stage_run(stage: str, params: Params, settings: Settings, key: str) -> Itera
         raise
     finally:
         refused = tracker.end(status)
-        sender.finish()
         if refused:
             print(f"not kept for MLflow: {refused}; make room and run the stage again", file=sys.stderr)
-        if sender.problem:
-            print(_unsent(spool, settings, sender.problem), file=sys.stderr)
-        elif not refused:
-            with suppress(Busy):  # who sends it removes it
-                spool.remove(tracking_uri(settings))
+        if sender:
+            _finish(spool, sender, settings, complete=not refused)
         spool.close()
+
+
+def _finish(spool: Spool, sender: Sender, settings: Settings, *, complete: bool) -> None:
+    sender.finish()
+    if sender.problem:
+        print(_unsent(spool, settings, sender.problem), file=sys.stderr)
+    elif complete:
+        with suppress(Busy):  # who sends it removes it
+            spool.remove(tracking_uri(settings))
 
 
 def _unsent(spool: Spool, settings: Settings, problem: str) -> str:

@@ -1,11 +1,14 @@
 """An embedded store for each test, copied from one that was made once: making its tables takes seconds."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipelines.settings import Settings
+from pipelines.tracking.run import identity as run_identity
+from pipelines.tracking.spool import Spool
 from pipelines.tracking.store import quiet_mlflow
 
 
@@ -24,3 +27,10 @@ def workplace(workplace, database):
     folder.mkdir(parents=True)
     shutil.copy(database, folder)
     return workplace
+
+
+@pytest.fixture
+def spool(workplace) -> Iterator[Spool]:
+    spool = Spool.open(run_identity("train", workplace.params, "k"))
+    yield spool
+    spool.close()

@@ -1,10 +1,9 @@
-"""Sending one spool: what happens to a batch whose answer is lost, to what is refused, to runs made twice or deleted."""
+"""Sending one spool: what happens to a batch whose answer is lost, and to what is refused."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from pipelines.errors import TrackingError
-from pipelines.tracking import delivery, family
+from pipelines.tracking import delivery
 from pipelines.tracking.delivery import Delivery, PartlySent
 from pipelines.tracking.leftovers import send_leftovers
 from pipelines.tracking.run import identity as run_identity
 from pipelines.tracking.spool import Busy, Spool
 from pipelines.tracking.store import Patient, Store, connect
+from tests.pipelines.tracking.embedded import runs, tell
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 
@@ -71,23 +71,6 @@ def client(workplace, monkeypatch) -> Client:
     return client
 
 
-@pytest.fixture
-def spool(workplace) -> Iterator[Spool]:
-    spool = Spool.open(run_identity("train", workplace.params, "k"))
-    yield spool
-    spool.close()
-
-
-def runs(workplace, stage: str) -> list[Any]:
-    store = connect(workplace.settings, workplace.params.register_.name)
-    return list(store.client.search_runs([store.experiment_id], f"tags.stage = '{stage}'"))
-
-
-def tell(spool: Spool, *steps: int) -> None:
-    for step in steps:
-        spool.metric("loss", step, float(step))
-
-
 def test_a_batch_whose_answer_was_lost_is_not_sent_again(workplace, spool, client):
     """Also by the process that has sent it, which knew what there was before."""
     sending = Delivery(spool, workplace.settings)
@@ -137,38 +120,6 @@ def test_any_answer_may_be_lost(workplace, spool, client, call, tmp_path):
     assert run.data.params == parent.data.params != {}
     assert client.points == [("loss", 1, 1.0)]
     assert not spool.unsent(Delivery(spool, workplace.settings)._uri)
-
-
-def test_two_who_make_the_same_run_at_once_choose_one(workplace, spool, monkeypatch):
-    """The second looks and makes its own while the first has looked already, as on another machine."""
-    store = connect(workplace.settings, workplace.params.register_.name)
-    identity = run_identity("train", workplace.params, "k")
-    make, found = family._Wanted._make, []
-
-    def late(self: Any, began_ms: int | None) -> Any:
-        if not found:
-            found.append(None)
-            monkeypatch.setattr(family, "exclusive", nullcontext)  # another machine has its own lock
-            found[0] = family.find_or_make_run(store, identity)
-        return make(self, began_ms)
-
-    monkeypatch.setattr(family._Wanted, "_make", late)
-    assert family.find_or_make_run(store, identity) == found[0]
-    assert [len(runs(workplace, stage)) for stage in ("pipeline", "train")] == [1, 1]
-
-
-def test_a_run_that_was_made_after_its_answer_was_given_up_is_cleared_away(workplace, spool):
-    tell(spool, 1)
-    sending = Delivery(spool, workplace.settings)
-    sending.run()
-    store = connect(workplace.settings, workplace.params.register_.name)
-    (run,) = runs(workplace, "train")
-    tags = {name: run.data.tags[name] for name in ("stage", "stage.key", "pipeline.key")}
-    store.client.create_run(store.experiment_id, start_time=1, tags=tags)
-    spool.end("FINISHED")
-    sending.run()
-    (left,) = runs(workplace, "train")
-    assert (left.info.run_id, left.data.metrics) == (run.info.run_id, {"loss": 1.0})
 
 
 def test_one_event_that_is_refused_holds_nothing_up(workplace, spool):
@@ -246,47 +197,6 @@ def _refuse_all() -> None:
     raise refusal("all of it")
 
 
-@pytest.mark.parametrize("what", ["run", "parent", "experiment"])
-def test_what_was_deleted_meanwhile_is_restored_and_complete(workplace, spool, what, capsys):
-    sending = Delivery(spool, workplace.settings)
-    tell(spool, 1)
-    sending.run()
-    store = connect(workplace.settings, workplace.params.register_.name)
-    (run,), (parent,) = runs(workplace, "train"), runs(workplace, "pipeline")
-    if what == "experiment":
-        store.client.delete_experiment(store.experiment_id)
-    else:
-        store.client.delete_run((run if what == "run" else parent).info.run_id)
-    tell(spool, 2)
-    spool.end("FINISHED")
-    for _ in range(2):
-        try:
-            sending.run()
-        except TrackingError as error:
-            assert "deleted" in str(error)
-    assert [each.info.run_id for each in runs(workplace, "pipeline")] == [parent.info.run_id]
-    (now,) = runs(workplace, "train")
-    assert (now.info.run_id, now.info.status) == (run.info.run_id, "FINISHED")
-    history = store.client.get_metric_history(run.info.run_id, "loss")
-    assert [point.step for point in history] == [1, 2]
-    assert ("it is restored and used" in capsys.readouterr().err) == (what != "experiment")
-
-
-def test_a_run_that_is_gone_for_good_is_made_anew_with_all_that_the_spool_has(workplace, spool):
-    sending = Delivery(spool, workplace.settings)
-    tell(spool, 1)
-    sending.run()
-    (run,) = runs(workplace, "train")
-    store = connect(workplace.settings, workplace.params.register_.name)
-    store.client._client._tracking_client.store._hard_delete_run(run.info.run_id)  # as `mlflow gc` does
-    tell(spool, 2)
-    with pytest.raises(TrackingError):
-        sending.run()
-    sending.run()
-    (anew,) = runs(workplace, "train")
-    assert [point.step for point in store.client.get_metric_history(anew.info.run_id, "loss")] == [1, 2]
-
-
 def test_a_stage_does_not_wait_for_who_sends_what_it_left(workplace, spool, monkeypatch):
     """A second process sends it to a slow server, meanwhile the stage goes on in the same run."""
     tell(spool, 1)
@@ -316,13 +226,13 @@ def test_a_stage_does_not_wait_for_who_sends_what_it_left(workplace, spool, monk
 
 
 def test_reading_is_repeated_and_making_is_not(monkeypatch):
-    class Flaky:
-        calls: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
 
+    class Flaky:
         def __getattr__(self, name: str) -> Any:
             def call() -> str:
-                self.calls[name] += 1
-                if self.calls[name] < 3:
+                calls[name] += 1
+                if calls[name] < 3:
                     lost()
                 return "answer"
 
@@ -333,4 +243,4 @@ def test_reading_is_repeated_and_making_is_not(monkeypatch):
     assert patient.search_runs() == "answer"
     with pytest.raises(MlflowException):
         patient.create_run()
-    assert Flaky.calls == {"search_runs": 3, "create_run": 1}
+    assert calls == {"search_runs": 3, "create_run": 1}

@@ -2,7 +2,6 @@
 
 import errno
 import os
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +11,6 @@ from pipelines.tracking import run
 from pipelines.tracking.delivery import Delivery
 from pipelines.tracking.leftovers import send_leftovers
 from pipelines.tracking.run import Tracker, stage_run
-from pipelines.tracking.run import identity as run_identity
 from pipelines.tracking.spool import Spool, spool_folder
 from pipelines.tracking.store import connect
 from tests import limits
@@ -26,13 +24,6 @@ def tracked(workplace):
     (training,) = store.client.search_runs([store.experiment_id], "tags.stage = 'train'")
     history = store.client.get_metric_history(training.info.run_id, "loss")
     return [(point.step, point.value) for point in history]
-
-
-@pytest.fixture
-def spool(workplace) -> Iterator[Spool]:
-    spool = Spool.open(run_identity("train", workplace.params, "k"))
-    yield spool
-    spool.close()
 
 
 def test_half_a_line_is_taken_back(spool):

@@ -33,7 +33,9 @@ def test_damage_is_seen_wherever_it_is(tmp_path):
             case 2:
                 content[at:at] = draw.randbytes(draw.randrange(1, 50))
             case 3:
-                content[at : at + 100] = bytes(len(content[at : at + 100]))  # as a machine that lost its power leaves it
+                content[at : at + 100] = bytes(
+                    len(content[at : at + 100])
+                )  # as a machine that lost its power leaves it
         path.write_bytes(content)
         read = [line.event for line in read_lines(path)]
         kept = [event for event in read if event]

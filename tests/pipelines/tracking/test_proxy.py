@@ -10,7 +10,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -49,9 +48,7 @@ def work() -> None:
 
 def history_of(store, stage: str, key: str) -> tuple[str, dict[str, Counter]]:
     """The run's id, and how often the server holds each (step, value) by name. There is one run, below one parent."""
-    (run,) = store.client.search_runs(
-        [store.experiment_id], f"tags.stage = '{stage}' and tags.`stage.key` = '{key}'"
-    )
+    (run,) = store.client.search_runs([store.experiment_id], f"tags.stage = '{stage}' and tags.`stage.key` = '{key}'")
     (parent,) = store.client.search_runs([store.experiment_id], "tags.stage = 'pipeline'")
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert run.data.params == parent.data.params != {}
@@ -174,5 +171,3 @@ def test_killed_thirty_times_each_point_arrives_once(workplace, proxy):
     notes = {f"note-{step}.txt" for step in range(FILE_EVERY - 1, steps, FILE_EVERY)}
     assert {file.path for file in store.client.list_artifacts(run_id)} == notes
     assert list(spool_folder().glob("*.jsonl")) == []
-
-
