@@ -65,7 +65,7 @@ def refused(error: Exception) -> bool:
 
     said = status(error)
     if said is None and isinstance(error, MlflowException):  # of the embedded store
-        return error.error_code == "INVALID_PARAMETER_VALUE"
+        return bool(error.error_code == "INVALID_PARAMETER_VALUE")
     return said is not None and (said == 500 or (400 <= said < 500 and said not in (401, 403, 408, 429)))
 
 

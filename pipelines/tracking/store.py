@@ -20,6 +20,8 @@ from pipelines.project import state
 from pipelines.settings import Settings, tracking_uri
 from pipelines.tracking.refusals import answered, status, tracking_errors
 
+__all__ = ["Patient", "Store", "connect", "embedded_folder", "exclusive", "quiet_mlflow", "tracking_errors"]
+
 
 @dataclass(frozen=True)
 class Store:
