@@ -1,4 +1,4 @@
-"""Sending one spool to MLflow, in order, each event once: numbers and facts, then files, then that the run is over.
+"""Sending one spool to MLflow, in order, each event once: numbers and facts, then that the run is over, then files.
 
 What was sent is marked only when the answer is there. Where it is not, MLflow may have the batch or not: then nothing
 that is known of it counts any more, and it is asked which steps it has of each number before they are sent again. Facts
@@ -83,9 +83,9 @@ class Delivery:
         for start in range(0, len(lines), _BATCH):
             batch = lines[start : start + _BATCH]
             self._batch(batch, batch[-1].end)
+        self._over()
         for line in self._left("artifact") if again else [each for each in lines if "artifact" in each.event]:
             self._file(line)
-        self._over()
         if self._mark.left:
             reasons = [self._why[at] for at in self._mark.left if at in self._why]
             raise PartlySent(f"the server refused it ({reasons[0]})" if reasons else "the server refused it before")

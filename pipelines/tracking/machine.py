@@ -52,12 +52,15 @@ class Machine:
         }
 
     def _of_gpu(self, k: int, gpu: Any) -> dict[str, float]:
-        memory = self._nvml.nvmlDeviceGetMemoryInfo(gpu)
-        return {
-            f"gpu_{k}_utilization_percentage": float(self._nvml.nvmlDeviceGetUtilizationRates(gpu).gpu),
-            f"gpu_{k}_memory_usage_megabytes": memory.used / _MEGABYTE,
-            f"gpu_{k}_memory_usage_percentage": 100 * memory.used / memory.total,
-        }
+        """What the driver tells of it: of one that is divided (MIG), no utilisation."""
+        numbers: dict[str, float] = {}
+        with suppress(self._nvml.NVMLError):
+            memory = self._nvml.nvmlDeviceGetMemoryInfo(gpu)
+            numbers[f"gpu_{k}_memory_usage_megabytes"] = memory.used / _MEGABYTE
+            numbers[f"gpu_{k}_memory_usage_percentage"] = 100 * memory.used / memory.total
+        with suppress(self._nvml.NVMLError):
+            numbers[f"gpu_{k}_utilization_percentage"] = float(self._nvml.nvmlDeviceGetUtilizationRates(gpu).gpu)
+        return numbers
 
 
 @contextmanager

@@ -83,12 +83,12 @@ class Spool:
 
     @classmethod
     def leftovers(cls) -> Iterator[Spool]:
-        """Spools to which no living process appends and that say whose they are."""
+        """Spools to which no living process appends and in which there is something."""
         for path in sorted(spool_folder().glob("*.jsonl")):
             if lock := _hold(path.with_suffix(".lock"), wait=False):
                 spool = cls(path, lock)
                 try:
-                    if any("run" in event for event in spool.events()):
+                    if any(True for _ in spool.lines()):
                         yield spool
                 finally:
                     spool.close()
@@ -107,8 +107,15 @@ class Spool:
 
     @property
     def identity(self) -> RunIdentity:
-        """As its first line says."""
-        return next(RunIdentity(**event["run"]) for event in self.events() if "run" in event)
+        """As its first line says.
+
+        Raises:
+            TrackingError: that is damaged.
+        """
+        for event in self.events():
+            if "run" in event:
+                return RunIdentity(**event["run"])
+        raise TrackingError(f"no line of {self.path} says whose numbers these are: its beginning is damaged")
 
     @property
     def files(self) -> Path:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -9,6 +10,7 @@ from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
 from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
+from pipelines.tracking import machine
 from pipelines.tracking.machine import Machine, watched, work
 from pipelines.tracking.run import stage_run
 from pipelines.tracking.store import connect
@@ -19,22 +21,46 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 
 def test_the_names_and_units_are_mlflows_own():
     monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
-    machine = Machine()
+    here = Machine()
     for monitor in monitors:
         monitor.collect_metrics()
     theirs = {name: value for monitor in monitors for name, value in monitor.aggregate_metrics().items()}
-    ours = {name: value for name, value in machine.read().items() if not name.startswith("gpu")}
+    ours = {name: value for name, value in here.read().items() if not name.startswith("gpu")}
     assert ours.keys() == theirs.keys()
     for name in ("system_memory_usage_megabytes", "disk_usage_megabytes", "disk_available_megabytes"):
         assert ours[name] == pytest.approx(theirs[name], rel=0.2)
 
 
 def test_a_busy_cpu_is_seen():
-    machine = Machine()
+    here = Machine()
     end = time.monotonic() + 0.3
     while time.monotonic() < end:
         pass
-    assert machine.read()["cpu_utilization_percentage"] >= 50 / psutil.cpu_count()
+    assert here.read()["cpu_utilization_percentage"] >= 50 / psutil.cpu_count()
+
+
+class Nvml:
+    """NVIDIA's library, with a whole GPU and one that is divided, as far as it is asked."""
+
+    NVMLError = RuntimeError
+
+    def nvmlDeviceGetMemoryInfo(self, gpu: int) -> SimpleNamespace:
+        return SimpleNamespace(used=2e9, total=8e9)
+
+    def nvmlDeviceGetUtilizationRates(self, gpu: int) -> SimpleNamespace:
+        if gpu == 1:
+            raise RuntimeError("Not Supported")
+        return SimpleNamespace(gpu=75)
+
+
+def test_gpus_are_read_as_far_as_their_driver_tells(monkeypatch):
+    monkeypatch.setattr(machine, "_gpus", lambda: (Nvml(), [0, 1]))
+    read = {name: value for name, value in Machine().read().items() if name.startswith("gpu")}
+    assert read == {
+        "gpu_0_utilization_percentage": 75,
+        **{f"gpu_{k}_memory_usage_megabytes": 2000 for k in (0, 1)},
+        **{f"gpu_{k}_memory_usage_percentage": 25 for k in (0, 1)},
+    }
 
 
 def test_it_is_told_now_and_then_and_at_the_end():

@@ -86,6 +86,15 @@ def test_a_spool_that_cannot_be_read_does_not_keep_the_others(workplace, command
     assert [line.rsplit(" ", 1)[1] for line in lines[1:3]] == ["sent", "sent"]
 
 
+def test_a_spool_that_does_not_say_whose_it_is_is_kept_and_told(workplace, command, capsys):
+    leave(workplace, "a")
+    (path,) = spool_folder().glob("*.jsonl")
+    path.write_bytes(b"x" + path.read_bytes())
+    assert command(workplace.settings) == 1
+    assert "its beginning is damaged" in capsys.readouterr().out
+    assert path.exists()
+
+
 def test_a_stage_at_work_is_left_alone(workplace, command, away, capsys):
     with stage_run("train", workplace.params, away, key="k") as tracker:
         tracker.metrics(1, {"loss": 0.5})
