@@ -79,5 +79,5 @@ class Sender:
 
 def pause(failures: int) -> float:
     """Seconds until the next attempt: longer with each that failed, and not the same for all who wait for a server."""
-    longest = min(_EVERY_S * 2 ** min(failures, 10), _SLOWEST_S)
+    longest = min(_EVERY_S * 2.0 ** min(failures, 10), _SLOWEST_S)
     return longest if not failures else longest * random.uniform(0.5, 1)
