@@ -26,24 +26,33 @@ _SHOWN = 6
 
 def main() -> None:
     """Train what params.yaml asks for and leave it in results/classifier/."""
-    params = load_params()
+    from pipelines.runs.digest import digest
+    from pipelines.tracking.run import stage_run
+
+    params, settings = load_params(), load_settings()
     if params.classifier.steps:
-        _train(params, load_settings())
+        _train(params, settings)
         return
+    none = {"steps": 0}
     with outputs(results("classifier")) as folder:
-        _write_card(folder, {"steps": 0})
+        _write_card(folder, none)
+    with stage_run("classifier", params, settings, key=digest(none), send=False) as tracker:
+        tracker.metrics(0, {"classifier/steps": 0})
     print("no classifier: classifier.steps is 0")
 
 
 def _train(params: Params, settings: Settings) -> None:
     from rich.console import Console
 
+    from pipelines.tracking.machine import work
     from pipelines.tracking.run import stage_run
 
     final = results("classifier")
-    with outputs(final) as folder:
+    with work() as done, outputs(final) as folder:
         card, found = make(params, settings, results("prepare"), folder)
     with stage_run("classifier", params, settings, key=card["digest"]) as tracker:
+        tracker.work("classifier", done, workers=1)
+        tracker.metrics(0, {"classifier/steps": params.classifier.steps})
         tracker.tags({"classifier.digest": card["digest"], "data.digest": card["data"]})
         for each in found:
             tracker.metrics(each.t, {"classifier/accuracy": each.accuracy, "classifier/bits": each.bits})

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Measure the model in results/train/ and leave the numbers in results/evaluate/."""
-    from pipelines.cluster.parallel import on_ray
+    from pipelines.cluster.parallel import on_ray, workers_at_once
     from pipelines.cluster.session import ray_session
     from pipelines.measure.bound import Measuring
     from pipelines.measure.evaluating import Inputs, evaluate
@@ -30,17 +30,20 @@ def main() -> None:
     from pipelines.project import results
     from pipelines.settings import load_settings
     from pipelines.stage import outputs
+    from pipelines.tracking.machine import work
     from pipelines.tracking.run import stage_run
 
     params, settings = load_params(), load_settings()
     model = find_model(results("train"), params.evaluate.weights, device_of(settings))
     inputs = Inputs(results("prepare"), results("reference"), results("sample"))
     final = results("evaluate")
-    with ray_session(settings), outputs(final) as folder:
+    with work() as done, ray_session(settings) as ray, outputs(final) as folder:
+        workers = workers_at_once(ray, settings)
         measuring = Measuring(model, params.evaluate, params.seed)
         evaluation = evaluate(measuring, inputs, on_ray(settings), by_size(settings))
         write_evaluation(folder, evaluation)
     with stage_run("evaluate", params, settings, key=evaluation.key) as tracker:
+        tracker.work("evaluate", done, workers)
         track(tracker, evaluation)
         for path in (
             *(final / name for name in (METRICS, PER_TIMESTEP, PER_IMAGE, SHARES)),

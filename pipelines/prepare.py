@@ -65,16 +65,19 @@ def draw(folder: Path) -> None:
 
 def main() -> None:
     """Prepare what params.yaml names, track it and print what came out."""
+    from pipelines.tracking.machine import work
     from pipelines.tracking.run import stage_run
 
     params, settings = load_params(), load_settings()
     final = results("prepare")
-    with outputs(final) as folder:
+    with work() as done, outputs(final) as folder:
         manifest = prepare(params, folder)
         draw(folder)
     with stage_run("prepare", params, settings, key=manifest.digest) as tracker:
         tracker.tags({"data.digest": manifest.digest})
+        tracker.work("prepare", done, workers=1)
         tracker.metrics(0, {f"images_{name}": float(count) for name, count in manifest.counts.items()})
+        tracker.metrics(0, {"prepare/images_per_second": sum(manifest.counts.values()) / done.seconds})
         tracker.artifact(final / MANIFEST)
         tracker.artifact(final / PICTURE)
     print(summary(manifest))

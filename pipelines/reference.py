@@ -15,16 +15,19 @@ def main() -> None:
     from pipelines.project import results
     from pipelines.settings import load_settings
     from pipelines.stage import outputs
+    from pipelines.tracking.machine import work
     from pipelines.tracking.run import stage_run
 
     params, settings = load_params(), load_settings()
     final = results("reference")
-    with outputs(final) as folder:
+    with work() as done, outputs(final) as folder:
         reference = make_reference(results("prepare"), params.reference, by_size(settings))
         write_reference(folder, reference)
     card = reference.card
     with stage_run("reference", params, settings, key=card.extractor_digest) as tracker:
+        tracker.work("reference", done)
         tracker.tags({"data.digest": card.data_digest, "extractor": card.extractor})
+        tracker.tags({"extractor.digest": card.extractor_digest})
         if card.val_accuracy is not None:
             tracker.metrics(0, {"reference/val_accuracy": card.val_accuracy})
         tracker.artifact(final / CARD)

@@ -143,11 +143,11 @@ def _make(
     store: Store, params: Params, settings: Settings, found: Results, packed: Path, measurement: dict[str, str]
 ) -> int:
     """Log the model to the stage's run and make a version of it, complete with its tags at once."""
+    from pipelines.tracking.family import find_or_make_run
     from pipelines.tracking.gated import pending
     from pipelines.tracking.measurements import upload
     from pipelines.tracking.model import log_model
     from pipelines.tracking.run import identity
-    from pipelines.tracking.sender import find_or_make_run
     from pipelines.tracking.store import quiet_mlflow
 
     name, client = params.register_.name, store.client
@@ -202,8 +202,16 @@ def _receipt(version: Version, found: Results, decision: dict[str, Any]) -> Rece
 
 def main() -> None:
     """Register what results/ holds."""
-    params, settings = load_params(), load_settings()
-    receipt, new = register(params, settings, read_results())
+    from pipelines.tracking.machine import work
+    from pipelines.tracking.run import stage_run
+
+    params, settings, found = load_params(), load_settings(), read_results()
+    with stage_run("register", params, settings, key=found.evaluation_digest) as tracker:
+        with work() as done:
+            receipt, new = register(params, settings, found)
+        tracker.work("register", done, workers=1)
+        tracker.tags({"model.digest": receipt.model_digest, "evaluation.digest": receipt.evaluation_digest})
+        tracker.tags({"model.version": str(receipt.version), "gate.champion": str(receipt.champion).lower()})
     with outputs(results("register")) as folder:
         (folder / RECEIPT).write_text(json.dumps(asdict(receipt), indent=2) + "\n")
     if not new:

@@ -24,15 +24,18 @@ def main() -> None:
     from pipelines.project import results
     from pipelines.runs.digest import digest
     from pipelines.settings import load_settings
+    from pipelines.tracking.machine import work
     from pipelines.tracking.run import stage_run
 
     params, settings = load_params(), load_settings()
     classes = read_manifest(results("prepare")).classes
     drawing = drawing_of(params, settings, results("train"), results("classifier"), classes)
     final = results("sample")
-    speed = draw_job(final, drawing, settings)
+    with work() as done:
+        speed, workers = draw_job(final, drawing, settings)
     card = asdict(read_samples(final).card)
     with stage_run("sample", params, settings, key=digest(card)) as tracker:
+        tracker.work("sample", done, workers)
         tracker.tags({"model.digest": drawing.model.digest})
         tracker.metrics(0, metrics_of(speed))
         for name in (CARD, GRID, STRIP):
@@ -43,7 +46,7 @@ def main() -> None:
 
 def metrics_of(speed: Speed) -> dict[str, float]:
     """What is tracked of the drawing."""
-    metrics: dict[str, float] = {"sampling/calls": speed.calls}
+    metrics: dict[str, float] = {"sampling/calls": speed.calls, "sampling/images": speed.images}
     if speed.images_per_second:
         metrics |= {"sampling/seconds": speed.seconds, "sampling/images_per_second": speed.images_per_second}
     return metrics

@@ -83,13 +83,25 @@ class Stopped:
 
 
 @dataclass(frozen=True)
+class Busy:
+    """How busy a machine is on which workers train."""
+
+    node: int
+    """0 .. nodes - 1 of this attempt."""
+    hardware: str
+    """Its kind."""
+    values: dict[str, float]
+    """By name, see `pipelines/tracking/machine.py`."""
+
+
+@dataclass(frozen=True)
 class Told:
     """What the driver says of the workers, or worker 0 of what it passes over."""
 
     line: str
 
 
-Event = Started | Advanced | Measured | Saved | NotSaved | Unusual | Stopped | Told
+Event = Started | Advanced | Measured | Saved | NotSaved | Unusual | Stopped | Busy | Told
 
 Tell = Callable[[Event], None]
 """Passes on what happens, without waiting."""

@@ -64,7 +64,7 @@ def ray_map(
         TrainingError: no worker can be had, or workers died too often.
     """
     with ray_session(settings) as ray:
-        width = width_of(ray, settings)
+        width = workers_at_once(ray, settings)
         task = ray.remote(
             num_cpus=settings.ray.cpus_per_worker,
             num_gpus=settings.ray.gpus_per_worker,
@@ -144,7 +144,7 @@ def _result(ray: ModuleType, task: Any, index: int) -> Any:
         ) from error
 
 
-def width_of(ray: ModuleType, settings: Settings) -> int:
+def workers_at_once(ray: ModuleType, settings: Settings) -> int:
     """Tasks to keep running: as many as fit, or as the settings say. Waits for a cluster that is still growing."""
     wanted = {"CPU": settings.ray.cpus_per_worker, "GPU": settings.ray.gpus_per_worker}
     give_up = time.monotonic() + (settings.ray.start_timeout_s if settings.ray.address else 0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
 from diffusion.training.points import LossPoint, Point
-from pipelines.cluster.events import Advanced, Event, Measured, NotSaved, Saved, Started, Stopped, Told, Unusual
+from pipelines.cluster.events import Advanced, Busy, Event, Measured, NotSaved, Saved, Started, Stopped, Told, Unusual
 
 if TYPE_CHECKING:
     from pipelines.report.progress import Bar
@@ -20,6 +21,10 @@ class Tracker(Protocol):
 
     def metrics(self, step: int, values: dict[str, float]) -> None: ...
 
+    def tags(self, tags: dict[str, str]) -> None: ...
+
+    def machine(self, node: int, values: dict[str, float]) -> None: ...
+
 
 class Watch:
     """Hears the events of a training: draws its bar, says where it goes on from, passes the curves on."""
@@ -29,6 +34,8 @@ class Watch:
         self._tracker = tracker
         self._stack = stack
         self._bar: Bar | None = None
+        self._hardware: dict[int, str] = {}
+        self._paced: tuple[int, float] | None = None
 
     def hear(self, event: Event) -> None:
         """Show an event."""
@@ -39,6 +46,8 @@ class Watch:
                 self._advanced(step)
             case Measured(point):
                 self._measured(point)
+            case Busy():
+                self._busy(event)
             case NotSaved() | Unusual() | Told():
                 print(line_of(event), file=sys.stderr, flush=True)
             case Saved() | Stopped():
@@ -55,6 +64,14 @@ class Watch:
         for point in event.points:
             self._tracker.metrics(point.step, metrics_of(point))
 
+        self._tracker.tags({"workers": str(event.workers), f"workers.from_step_{event.step}": str(event.workers)})
+
+    def _busy(self, event: Busy) -> None:
+        if self._hardware.get(event.node) != event.hardware:
+            self._hardware[event.node] = event.hardware
+            self._tracker.tags({f"hardware.node_{event.node}": event.hardware})
+        self._tracker.machine(event.node, event.values)
+
     def _advanced(self, step: int) -> None:
         if self._bar:
             self._bar.update(step)
@@ -63,9 +80,18 @@ class Watch:
         self._tracker.metrics(point.step, metrics_of(point))
         if self._bar:
             if isinstance(point, LossPoint):
+                self._pace(point.step)
                 self._bar.update(point.step, loss=point.loss)
             elif point.source == "validation":
                 self._bar.update(point.step, bits_per_dim=point.total)
+
+    def _pace(self, step: int) -> None:
+        """Steps per second since the last point of the loss."""
+        now = time.monotonic()
+        if self._paced and step > self._paced[0]:
+            since, at = self._paced
+            self._tracker.metrics(step, {"steps_per_second": (step - since) / (now - at)})
+        self._paced = (step, now)
 
 
 @contextmanager

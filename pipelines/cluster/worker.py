@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cluster.board import Teller
+from pipelines.cluster.events import Busy
 from pipelines.cluster.job import Place
 from pipelines.cluster.pulse import Beat, Pulse
 from pipelines.errors import PipelineError
+from pipelines.tracking.machine import watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +45,7 @@ def train_loop(config: dict[str, Any]) -> None:
         return answer
 
     preempted: Callable[[], bool] | None = _preempted if config["preemption"] else None
-    with pulse.beating(place.rank, node, send):
+    with pulse.beating(place.rank, node, send), _machine_watched(board):
         try:
             with writer_lock(config["job"].run, config["writer_wait_s"]) if place.rank == 0 else nullcontext():
                 Loop(config["job"], place, Teller(board), pulse, preempted).run()
@@ -57,6 +59,17 @@ def train_loop(config: dict[str, Any]) -> None:
                 ray.get(board.fail.remote(explain(config["job"], place, error)))
             raise
     ray.get(board.forget.remote(place.rank))
+
+
+def _machine_watched(board: Any) -> AbstractContextManager[None]:
+    """One worker of each machine tells how busy that is."""
+    import ray.train
+
+    context = ray.train.get_context()
+    if context.get_local_rank() != 0:
+        return nullcontext()
+    node = context.get_node_rank()
+    return watched(lambda machine: board.post.remote(Busy(node, machine.describe(), machine.read())))
 
 
 def _preempted() -> bool:

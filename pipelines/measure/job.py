@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from pipelines.cluster.parallel import on_ray, width_of
+from pipelines.cluster.parallel import on_ray, workers_at_once
 from pipelines.cluster.record import hardware_of
 from pipelines.cluster.session import ray_session
 from pipelines.measure.committed import Committed, job_key
@@ -19,8 +19,8 @@ from pipelines.stage import outputs
 from pipelines.tracking.took import Took, note
 
 
-def draw_job(final: Path, drawing: Drawing, settings: Settings) -> Speed:
-    """Leave the samples in `final`, and note what they cost under their card.
+def draw_job(final: Path, drawing: Drawing, settings: Settings) -> tuple[Speed, int]:
+    """Leave the samples in `final`, and note what they cost under their card; the speed, and the number of workers.
 
     Raises:
         RunLocked: another process is at the same job.
@@ -31,10 +31,10 @@ def draw_job(final: Path, drawing: Drawing, settings: Settings) -> Speed:
     with run_lock(store):
         committed.begin()
         with ray_session(settings) as ray, outputs(final) as folder:
-            workers = width_of(ray, settings)
+            workers = workers_at_once(ray, settings)
             speed = draw_samples(folder, drawing, on_ray(settings), committed)
         committed.remove()
     if speed.images:
         card = asdict(read_samples(final).card)
         note("sample", digest(card), Took(speed.seconds, workers, speed.images, hardware_of(drawing.model.device)))
-    return speed
+    return speed, workers

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +15,12 @@ from pipelines.errors import first_line
 from pipelines.params import Params
 from pipelines.project import results
 from pipelines.runs.digest import digest
-from pipelines.settings import Settings
+from pipelines.settings import Settings, tracking_uri
+from pipelines.tracking.leftovers import amount
 from pipelines.tracking.lineage import lineage, params_flat
+from pipelines.tracking.machine import Machine, Work
 from pipelines.tracking.sender import Sender
-from pipelines.tracking.spool import RunIdentity, Spool
+from pipelines.tracking.spool import Busy, RunIdentity, Spool
 
 
 class Tracker:
@@ -28,12 +32,12 @@ class Tracker:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._waiting: deque[Callable[[], None]] = deque()
+        self._one_at_a_time = threading.Lock()
         self._keep(spool.begin)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers by name, each kept once per step."""
-        for name, value in values.items():
-            self._keep(partial(self._spool.metric, name, step, float(value)))
+        self._keep(partial(self._spool.metrics, step, {name: float(value) for name, value in values.items()}))
 
     def tags(self, tags: Mapping[str, str]) -> None:
         """Facts by name."""
@@ -42,6 +46,18 @@ class Tracker:
     def artifact(self, path: Path) -> None:
         """A file to look at."""
         self._keep(partial(self._spool.artifact, path))
+
+    def machine(self, node: int, values: Mapping[str, float], seconds: float | None = None) -> None:
+        """How busy a node is (`machine.py`), by default now; the step is the seconds since the run's start."""
+        since = time.time() - self._spool.began_ms / 1000 if seconds is None else seconds
+        self.metrics(max(0, round(since)), {f"system/node_{node}/{name}": value for name, value in values.items()})
+
+    def work(self, stage: str, work: Work, workers: int | None = None) -> None:
+        """How long a stage's work took, on how many workers, and how busy this machine was with it."""
+        self.metrics(0, {f"{stage}/seconds": work.seconds})
+        self.tags({"hardware.node_0": Machine().describe()} | ({"workers": str(workers)} if workers else {}))
+        for seconds, values in work.readings:
+            self.machine(0, values, seconds)
 
     def end(self, status: str) -> str | None:
         """The run is over; what the disk refused to the last, if anything, for a person."""
@@ -55,28 +71,29 @@ class Tracker:
         return f"{len(refused)} numbers, facts or files ({first_line(refused[0])})" if refused else None
 
     def _keep(self, write: Callable[[], None]) -> None:
-        self._waiting.append(write)
-        try:
-            while self._waiting:
-                self._waiting[0]()
-                self._waiting.popleft()
-        except OSError:
-            pass  # it stays the first of those that wait
+        with self._one_at_a_time:
+            self._waiting.append(write)
+            with suppress(OSError):  # then it stays, as the last of those that wait
+                while self._waiting:
+                    self._waiting[0]()
+                    self._waiting.popleft()
 
 
 @contextmanager
-def stage_run(stage: str, params: Params, settings: Settings, key: str) -> Iterator[Tracker]:
+def stage_run(stage: str, params: Params, settings: Settings, key: str, *, send: bool = True) -> Iterator[Tracker]:
     """A child of this pipeline's parent run. A stage with the same key goes on in the run that it began.
 
-    MLflow being away, slow or full costs one line at the end; the next stage sends what was left. So does a full disk,
-    where only what it refused until the end of the block is lost.
+    With `send=False` it is left for the next stage to send: MLflow takes longer to load than a stage that does nothing.
+
+    MLflow being away, slow or full costs one line at the end; the next stage or `python -m pipelines.sync` sends what
+    was left. So does a full disk, where only what it refused until the end of the block is lost.
 
     Raises:
         OSError: at the beginning only: there is no room for a spool's empty files.
     """
     spool = Spool.open(identity(stage, params, key))
     tracker = Tracker(spool)
-    sender = Sender(spool, settings)
+    sender = Sender(spool, settings) if send else None
     status = "FAILED"
     try:
         yield tracker
@@ -86,14 +103,26 @@ def stage_run(stage: str, params: Params, settings: Settings, key: str) -> Itera
         raise
     finally:
         refused = tracker.end(status)
-        sender.finish()
         if refused:
             print(f"not kept for MLflow: {refused}; make room and run the stage again", file=sys.stderr)
-        if sender.problem:
-            print(f"not yet in MLflow: {sender.problem}; kept, and sent by the next stage", file=sys.stderr)
-        elif not refused:
-            spool.remove()
+        if sender:
+            _finish(spool, sender, settings, complete=not refused)
         spool.close()
+
+
+def _finish(spool: Spool, sender: Sender, settings: Settings, *, complete: bool) -> None:
+    sender.finish()
+    if sender.problem:
+        print(_unsent(spool, settings, sender.problem), file=sys.stderr)
+    elif complete:
+        with suppress(Busy):  # who sends it removes it
+            spool.remove(tracking_uri(settings))
+
+
+def _unsent(spool: Spool, settings: Settings, problem: str) -> str:
+    """One line: what MLflow lacks of this run, why, and how it gets there."""
+    missing = amount(spool.unsent(tracking_uri(settings)))
+    return f"not yet in MLflow: {missing} ({problem}); kept, and sent by the next stage or `python -m pipelines.sync`"
 
 
 def identity(stage: str, params: Params, key: str) -> RunIdentity:

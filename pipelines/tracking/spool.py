@@ -1,31 +1,36 @@
 """What is to be sent to MLflow, on this machine's disk until it is: one append-only file per run.
 
-A line is an event in JSON. A stage appends and goes on; a thread sends (`sender.py`). Whatever a stage could not send
-is found by the next one. Each number is kept once per name and step, also when a resumed run tells it again. Where the
-disk refuses an event its method raises OSError, and the file is as it was.
+A stage appends and goes on; a thread sends (`sender.py`). Whatever a stage could not send is found by the next one, or
+by `python -m pipelines.sync`. Each number is kept once per name and step, also when a resumed run tells it again. Where
+the disk refuses an event its method raises OSError, and the file is as it was.
+
+A spool has two locks. The stage that appends holds the one for its life; whoever sends holds the other while it does,
+so that a stage never waits for a server that another process sends to.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import math
-import os
 import shutil
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from pipelines.errors import TrackingError
 from pipelines.project import state
-from pipelines.runs.digest import digest
+from pipelines.tracking.lines import Event, Line, drop_torn_line, encode, read_lines
+from pipelines.tracking.mark import Mark, read_mark, write_mark
 
-Event = dict[str, Any]
-"""`{"run": identity}`, `{"metric": name, "step": .., "value": .., "time": ms}`, `{"tags": ..}`, `{"artifact": file}`,
-`{"end": status}`; empty for a line that is damaged."""
+
+class Busy(TrackingError):
+    """Another process is sending the same spool."""
 
 
 def spool_folder() -> Path:
@@ -55,41 +60,62 @@ class RunIdentity:
 
 
 class Spool:
-    """The events of one run. Held by one process at a time."""
+    """The events of one run. Appended to by one process at a time, and sent by one."""
 
     def __init__(self, path: Path, lock: IO[str], of: RunIdentity | None = None) -> None:
         self.path = path
         self._lock = lock
         self._to_begin = of
-        self._drop_torn_line()
+        self._file: FileIO | None = None
+        self._size = 0
+        self.began_ms = _first_time(lock)
+        """When a process began this run for the first time, in milliseconds since 1970; outlives what was sent."""
+        drop_torn_line(path)
         self._known = {(e["metric"], e["step"]) for e in self.events() if "metric" in e}
-        self.there: dict[str, set[int]] = {}
-        """Steps that MLflow had of each metric when this process first sent it."""
 
     @classmethod
     def open(cls, identity: RunIdentity) -> Spool:
-        """The spool of a run, made if need be; waits while another process sends what an earlier one left."""
+        """The spool of a run, made if need be; waits while another process appends to it."""
         path = spool_folder() / f"{identity.name}.jsonl"
-        lock = _hold(path, wait=True)
+        lock = _hold(path.with_suffix(".lock"), wait=True)
         assert lock is not None
         return cls(path, lock, identity)
 
     @classmethod
     def leftovers(cls) -> Iterator[Spool]:
-        """Spools that no living process holds and that say whose they are."""
+        """Spools to which no living process appends and in which there is something."""
         for path in sorted(spool_folder().glob("*.jsonl")):
-            if lock := _hold(path, wait=False):
+            if lock := _hold(path.with_suffix(".lock"), wait=False):
                 spool = cls(path, lock)
                 try:
-                    if any("run" in event for event in spool.events()):
+                    if any(True for _ in spool.lines()):
                         yield spool
                 finally:
                     spool.close()
 
+    @classmethod
+    def growing(cls) -> list[str]:
+        """Names of those to which a living process appends; it sends them itself."""
+        names = []
+        for path in sorted(spool_folder().glob("*.jsonl")):
+            lock = _hold(path.with_suffix(".lock"), wait=False)
+            if lock is None:
+                names.append(path.stem)
+            else:
+                lock.close()
+        return names
+
     @property
     def identity(self) -> RunIdentity:
-        """As its first line says."""
-        return next(RunIdentity(**event["run"]) for event in self.events() if "run" in event)
+        """As its first line says.
+
+        Raises:
+            TrackingError: that is damaged.
+        """
+        for event in self.events():
+            if "run" in event:
+                return RunIdentity(**event["run"])
+        raise TrackingError(f"no line of {self.path} says whose numbers these are: its beginning is damaged")
 
     @property
     def files(self) -> Path:
@@ -99,18 +125,23 @@ class Spool:
     def begin(self) -> None:
         """Say which run this is, before all else; again where a process resumes it: it is not at its end then."""
         if self._to_begin:
-            self._write({"run": self._to_begin.__dict__})
+            self._write({"run": self._to_begin.__dict__, "time": _now_ms()})
             self._to_begin = None
 
     def metric(self, name: str, step: int, value: float) -> None:
-        """A number, once per name and step. One that is not finite becomes a tag: MLflow would store 1.8e308."""
-        if (name, step) in self._known:
-            return
-        if math.isfinite(value):
-            self._append({"metric": name, "step": step, "value": value, "time": time.time_ns() // 1_000_000})
-        else:
-            self.tags({f"not_finite.{name}": f"{value} at step {step}"})
-        self._known.add((name, step))
+        """A number, see `metrics`."""
+        self.metrics(step, {name: value})
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers, each once per name and step; all of them are kept or none.
+
+        One that is not finite becomes a tag: MLflow would store 1.8e308.
+        """
+        new = {name: value for name, value in values.items() if (name, step) not in self._known}
+        now = _now_ms()
+        if new:
+            self._append(*(_number(name, step, value, now) for name, value in new.items()))
+            self._known.update((name, step) for name in new)
 
     def tags(self, tags: dict[str, str]) -> None:
         """Facts about the run."""
@@ -129,15 +160,15 @@ class Spool:
 
     def end(self, status: str) -> None:
         """The run is over: FINISHED, FAILED or KILLED."""
-        self._append({"end": status})
+        self._append({"end": status, "time": _now_ms()})
 
-    def events(self, start: int = 0) -> Iterator[Event]:
-        """The events from a position in lines."""
-        if self.path.exists():
-            with self.path.open("rb") as file:
-                for number, line in enumerate(file):
-                    if number >= start and line.endswith(b"\n"):  # else another thread is writing it
-                        yield _event(line)
+    def lines(self, start: int = 0) -> Iterator[Line]:
+        """The lines from a place in bytes."""
+        return read_lines(self.path, start)
+
+    def events(self) -> Iterator[Event]:
+        """All events."""
+        return (line.event for line in self.lines())
 
     @property
     def ended(self) -> bool:
@@ -145,65 +176,107 @@ class Spool:
         last = deque(self.events(), maxlen=1)
         return bool(last) and "end" in last[0]
 
-    def sent(self, uri: str) -> int:
-        """Lines that the MLflow at `uri` has; another one has none."""
-        try:
-            lines, server = self.path.with_suffix(".sent").read_text().split()
-        except (FileNotFoundError, ValueError):
-            return 0
-        return int(lines) if server == digest(uri) else 0
+    def mark(self, uri: str) -> Mark:
+        """How far the MLflow at `uri` has it."""
+        return read_mark(self._mark, uri, self.path.stat().st_size if self.path.exists() else 0)
 
-    def mark_sent(self, uri: str, lines: int) -> None:
-        """Note that the MLflow at `uri` has so many lines. Its address may hold a password, so its digest is kept."""
-        mark = self.path.with_suffix(".sent")
-        fresh = mark.with_suffix(".sent.new")
-        fresh.write_text(f"{lines} {digest(uri)}")
-        fresh.replace(mark)
+    def set_mark(self, mark: Mark) -> None:
+        """Note how far it is sent; whoever does so is `sending`."""
+        write_mark(self._mark, mark)
 
-    def remove(self) -> None:
-        """Everything is sent and the run is over. Says so if some of it was damaged."""
-        if damaged := sum(not event for event in self.events()):
-            print(f"warning: damaged, so not in MLflow: {damaged} lines of {self.path.name}", file=sys.stderr)
-        shutil.rmtree(self.files, ignore_errors=True)
-        self.path.unlink(missing_ok=True)
-        self.path.with_suffix(".sent").unlink(missing_ok=True)
+    def unsent(self, uri: str) -> Counter[str]:
+        """How many `numbers`, `facts` and `files` the MLflow at `uri` lacks; no entry for what it has all of."""
+        mark = self.mark(uri)
+        kinds = {"metric": "numbers", "tags": "facts", "artifact": "files", "end": "facts"}
+        missing = (line for line in self.lines() if line.at >= mark.offset or line.at in mark.left)
+        return Counter(kind for line in missing for key, kind in kinds.items() if key in line.event)
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Be the only one who sends it, for the length of the block.
+
+        Raises:
+            Busy: another process does.
+        """
+        lock = _hold(self.path.with_suffix(".sending"), wait=False)
+        if lock is None:
+            raise Busy("another process is sending it")
+        with lock:
+            yield
+
+    def remove(self, uri: str) -> None:
+        """The MLflow at `uri` has all of it and the run is over. Says so if some of it was damaged.
+
+        Does nothing if a process has appended since, or appends: it will see to it.
+
+        Raises:
+            Busy: another process is sending it.
+        """
+        appending = self._lock if not self._lock.closed else _hold(self.path.with_suffix(".lock"), wait=False)
+        if appending is None:
+            return
+        with appending, self.sending():
+            if not self.path.exists() or self.unsent(uri):
+                return
+            if damaged := sum(not event for event in self.events()):
+                print(f"warning: damaged, so not in MLflow: {damaged} lines of {self.path.name}", file=sys.stderr)
+            self._mark.unlink(missing_ok=True)  # first: a mark must not outlive what it counts
+            self.path.unlink(missing_ok=True)
+            shutil.rmtree(self.files, ignore_errors=True)
 
     def close(self) -> None:
-        """Let other processes have it."""
+        """Let other processes append to it."""
+        if self._file:
+            self._file.close()
+            self._file = None
         self._lock.close()
 
-    def _append(self, event: Event) -> None:
+    @property
+    def _mark(self) -> Path:
+        return self.path.with_suffix(".sent")
+
+    def _append(self, *events: Event) -> None:
         self.begin()
-        self._write(event)
+        self._write(*events)
 
-    def _write(self, event: Event) -> None:
-        """A whole line or none: the next one would be glued to half a line."""
-        line = (json.dumps(event, allow_nan=False) + "\n").encode()
-        with self.path.open("ab", buffering=0) as file:
-            before = file.tell()
-            try:
-                while line:
-                    line = line[file.write(line) :]
-            except OSError:
-                file.truncate(before)
-                raise
+    def _write(self, *events: Event) -> None:
+        """Whole lines or none: the next one would be glued to half a line. The kernel keeps them if this process dies;
+        no number waits for the disk."""
+        if self._file is None:
+            self._file = self.path.open("ab", buffering=0)
+            self._size = self._file.tell()
+        content = b"".join(map(encode, events))
+        written = 0
+        try:
+            while written < len(content):
+                written += self._file.write(content[written:])
+        except OSError:
+            self._file.truncate(self._size)
+            raise
+        self._size += written
 
-    def _drop_torn_line(self) -> None:
-        """A process that was killed while writing leaves half a line at the end."""
-        if self.path.exists() and not (content := self.path.read_bytes()).endswith(b"\n"):
-            os.truncate(self.path, content.rfind(b"\n") + 1)
+
+def _number(name: str, step: int, value: float, now_ms: int) -> Event:
+    if math.isfinite(value):
+        return {"metric": name, "step": step, "value": value, "time": now_ms}
+    return {"tags": {f"not_finite.{name}": f"{value} at step {step}"}}
 
 
-def _event(line: bytes) -> Event:
-    try:
-        event: Event = json.loads(line)
-    except ValueError:
-        return {}
-    return event
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _first_time(lock: IO[str]) -> int:
+    lock.seek(0)
+    if not (noted := lock.read()):
+        noted = str(_now_ms())
+        lock.write(noted)
+        lock.flush()
+    return int(noted)
 
 
 def _hold(path: Path, *, wait: bool) -> IO[str] | None:
-    lock = path.with_suffix(".lock").open("w")
+    lock = path.open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:

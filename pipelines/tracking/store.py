@@ -5,17 +5,22 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import re
+import random
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import TrackingError
 from pipelines.project import state
 from pipelines.settings import Settings, tracking_uri
+from pipelines.tracking.refusals import answered, status, tracking_errors
+
+__all__ = ["Patient", "Store", "connect", "embedded_folder", "exclusive", "quiet_mlflow", "tracking_errors"]
 
 
 @dataclass(frozen=True)
@@ -23,10 +28,40 @@ class Store:
     """A client and the experiment that the runs of a model belong to."""
 
     client: Any
-    """mlflow.MlflowClient."""
+    """mlflow.MlflowClient, asking again where asking twice does no harm."""
     uri: str
     """Of the tracking server; may hold credentials, so it is never printed or stored."""
     experiment_id: str
+
+
+class Patient:
+    """MLflow's client. A call that may be repeated without harm is, after a while, if no answer or an error came.
+
+    Whatever makes or appends something is not: where its answer was lost it was perhaps done.
+    """
+
+    _HARMLESS = ("get_", "search_", "list_", "set_tag", "update_run")
+
+    def __init__(self, client: Any, retries: int) -> None:
+        self._client = client
+        self._retries = retries
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        return partial(self._patiently, method) if name.startswith(self._HARMLESS) else method
+
+    def _patiently(self, method: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        for attempt in range(self._retries):
+            try:
+                return method(*args, **named)
+            except MlflowException as error:
+                said = status(error)
+                if answered(error) and (said is None or said < 500):
+                    raise
+            time.sleep(0.5 * 2**attempt * random.uniform(0.5, 1.5))
+        return method(*args, **named)
 
 
 def embedded_folder() -> Path:
@@ -46,7 +81,7 @@ def connect(settings: Settings, experiment: str) -> Store:
     with tracking_errors(settings), _first_use(embedded):
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
-        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client = Patient(mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), settings.tracking.retries)
         location = (embedded_folder() / "artifacts").as_uri() if embedded else None
         store = Store(client, uri, _experiment_id(client, experiment, location))
     if embedded:
@@ -57,10 +92,11 @@ def connect(settings: Settings, experiment: str) -> Store:
 def quiet_mlflow(settings: Settings) -> Any:
     """The mlflow module, imported with bounded requests, without telemetry, pickle or its chatter."""
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(max(1, round(settings.tracking.timeout_s)))
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(settings.tracking.retries)
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # MLflow repeats what was done, too: two runs instead of one
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mlflow
@@ -71,37 +107,11 @@ def quiet_mlflow(settings: Settings) -> Any:
 
 
 @contextmanager
-def tracking_errors(settings: Settings) -> Iterator[None]:
-    """MLflow's and the network's errors as TrackingError, with credentials taken out of their text."""
-    import requests
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as error:
-        where = "the embedded MLflow store" if settings.tracking.uri is None else "the MLflow server (tracking.uri)"
-        raise TrackingError(f"{where} could not be used: {first_line(error)}") from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first, without credentials; its kind where it says nothing. A database speaks for itself."""
-    of_database = getattr(error.__cause__ or error, "orig", None)
-    lines = redact(str(of_database or error)).splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-@contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock file `path`, made if need be, for the length of the block; another process waits for it."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def redact(text: str) -> str:
-    """`text` without user names and passwords in addresses."""
-    return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.cluster.events import Saved, Started, Told
+from pipelines.cluster.events import Busy, Saved, Started, Stopped, Told
 from pipelines.cluster.job import Job
 from pipelines.cluster.session import ray_session
 from pipelines.cluster.trainer import count_workers, train
@@ -53,8 +53,11 @@ def test_two_workers_end_in_the_bits_of_one_process(lab: Any, tmp_path: Path) ->
     left = tmp_path / ".state" / "ray" / f"{together.key}-00000000"  # by a driver that was killed
     left.mkdir(parents=True)
     events = fit(together, 2)
-    assert isinstance(events[0], Started)
-    assert (events[0].step, events[0].workers) == (0, 2)
+    (started,) = (event for event in events if isinstance(event, Started))
+    assert (started.step, started.workers) == (0, 2)
+    (busy,) = (event for event in events if isinstance(event, Busy))  # of the machine, though it has two workers
+    assert busy.node == 0
+    assert busy.values["system_memory_usage_megabytes"] > 0
     assert lab.digest(together) == lab.digest(alone)
     assert list((tmp_path / ".state" / "ray").iterdir()) == []  # nothing of Ray Train's is left
     assert "RAY_CHDIR_TO_TRIAL_DIR" not in os.environ
@@ -72,7 +75,8 @@ def test_sigterm_stops_after_a_saved_step(lab: Any) -> None:
 
     with pytest.raises(Interrupted, match=r"SIGTERM: training stopped after step \d+ and saved it"):
         train(job, settings(1), hear)
-    assert newest_checkpoint(job.run)[0].step == events[-1].step < 400
+    (stopped,) = (event for event in events if isinstance(event, Stopped))
+    assert newest_checkpoint(job.run)[0].step == stopped.step < 400
     for each in (job, calm):
         lab.run(each)
     assert lab.digest(job) == lab.digest(calm)

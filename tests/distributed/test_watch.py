@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from diffusion.training.points import BoundPoint, LossPoint
-from pipelines.cluster.events import Advanced, Measured, Started
+from pipelines.cluster.events import Advanced, Busy, Measured, Started
 from pipelines.cluster.watch import start_lines, watching
 
 
@@ -15,9 +15,17 @@ class Tracked:
 
     def __init__(self) -> None:
         self.numbers: dict[tuple[str, int], float] = {}
+        self.facts: dict[str, str] = {}
+        self.readings: list[tuple[int, dict[str, float]]] = []
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         self.numbers |= {(name, step): value for name, value in values.items()}
+
+    def tags(self, tags: dict[str, str]) -> None:
+        self.facts |= tags
+
+    def machine(self, node: int, values: dict[str, float]) -> None:
+        self.readings.append((node, values))
 
 
 def started(step: int, **more: Any) -> Started:
@@ -67,3 +75,18 @@ def test_the_watch_passes_the_curves_on(capsys: pytest.CaptureFixture[str]) -> N
     assert "resumed from the checkpoint of step 2" in shown
     assert "training  4/10 steps" in shown
     assert "bits per dim 2.51" in shown
+
+
+def test_each_attempts_workers_and_machines_are_told() -> None:
+    tracked = Tracked()
+    with watching(10, tracked) as watch:
+        watch.hear(started(0, workers=4))
+        watch.hear(Busy(1, "x86_64, 2 CPUs", {"cpu_utilization_percentage": 90.0}))
+        watch.hear(started(5, workers=2))
+    assert tracked.facts == {
+        "workers": "2",
+        "workers.from_step_0": "4",
+        "workers.from_step_5": "2",
+        "hardware.node_1": "x86_64, 2 CPUs",
+    }
+    assert tracked.readings == [(1, {"cpu_utilization_percentage": 90.0})]

@@ -155,14 +155,16 @@ def test_a_network_that_does_not_fit_is_refused(prepared: Path, tmp_path: Path) 
 
 
 def test_none_is_made_in_a_moment_by_default() -> None:
-    """Neither torch nor MLflow is loaded for it."""
+    """Neither torch nor MLflow is loaded for it; its run is left for the next stage to send."""
     code = """
-import sys, tempfile, pathlib
+import os, sys, tempfile, pathlib
 from pipelines import classifier
 folder = pathlib.Path(tempfile.mkdtemp())
+os.environ["DVC_ROOT"] = str(folder)
 classifier.results = lambda stage: folder / stage
 classifier.main()
 assert {p.name for p in (folder / "classifier").iterdir()} == {"card.json"}
+assert [p.name[:11] for p in (folder / ".state/spool").glob("*.jsonl")] == ["classifier-"]
 print(*({"torch", "mlflow", "ray", "pandas"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=workspace(), capture_output=True, text=True, check=True)

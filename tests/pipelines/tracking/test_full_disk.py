@@ -2,16 +2,15 @@
 
 import errno
 import os
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 
 from pipelines.errors import TrackingError
 from pipelines.tracking import run
+from pipelines.tracking.delivery import Delivery
+from pipelines.tracking.leftovers import send_leftovers
 from pipelines.tracking.run import Tracker, stage_run
-from pipelines.tracking.run import identity as run_identity
-from pipelines.tracking.sender import send, send_leftovers
 from pipelines.tracking.spool import Spool, spool_folder
 from pipelines.tracking.store import connect
 from tests import limits
@@ -25,13 +24,6 @@ def tracked(workplace):
     (training,) = store.client.search_runs([store.experiment_id], "tags.stage = 'train'")
     history = store.client.get_metric_history(training.info.run_id, "loss")
     return [(point.step, point.value) for point in history]
-
-
-@pytest.fixture
-def spool(workplace) -> Iterator[Spool]:
-    spool = Spool.open(run_identity("train", workplace.params, "k"))
-    yield spool
-    spool.close()
 
 
 def test_half_a_line_is_taken_back(spool):
@@ -94,7 +86,7 @@ def test_a_damaged_line_is_left_out_and_told(workplace, spool, capsys):
     begun, one, two, three = spool.path.read_bytes().splitlines(keepends=True)
     spool.path.write_bytes(begun + one + two[:10] + three)
     spool.close()
-    send_leftovers(workplace.settings)
+    list(send_leftovers(workplace.settings))
     assert tracked(workplace) == [(1, 1.0)]
     assert f"warning: damaged, so not in MLflow: 1 lines of {spool.path.name}" in capsys.readouterr().err
 
@@ -106,14 +98,14 @@ def test_a_damaged_line_is_left_out_and_told(workplace, spool, capsys):
 
 def test_a_full_database_costs_a_line(workplace, spool, capsys):
     spool.begin()
-    send(spool, workplace.settings)
+    Delivery(spool, workplace.settings).run()
     for step in range(1000):
         spool.metric("loss", step, 1.0)
     size = (workplace.folder / ".state/mlflow/mlflow.db").stat().st_size
     with limits.file_size(size), pytest.raises(TrackingError, match="store could not be used: disk I/O error"):
-        send(spool, workplace.settings)
+        Delivery(spool, workplace.settings).run()
     assert capsys.readouterr().err == ""
-    send(spool, workplace.settings)
+    Delivery(spool, workplace.settings).run()
     assert len(tracked(workplace)) == 1000
 
 

@@ -8,7 +8,7 @@ import pytest
 from pipelines.errors import TrackingError
 from pipelines.tracking import moved
 from pipelines.tracking.run import stage_run
-from pipelines.tracking.store import connect
+from pipelines.tracking.store import connect, embedded_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -32,5 +32,6 @@ def test_a_moved_project_says_so_and_one_command_mends_it(workplace, tmp_path, m
 
 
 def test_without_a_store_there_is_nothing_to_move(workplace):
+    (embedded_folder() / "mlflow.db").unlink()
     with pytest.raises(TrackingError, match="no embedded MLflow store"):
         moved.main()
