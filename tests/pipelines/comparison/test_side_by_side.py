@@ -100,7 +100,10 @@ def test_recipes_are_versions_that_differ_in_the_seed_alone() -> None:
 
 
 def test_conditions() -> None:
-    entries = [entry(1, measurement(total=2.0), train__steps="500"), entry(2, measurement(total=1.5), model__kind="unet")]
+    entries = [
+        entry(1, measurement(total=2.0), train__steps="500"),
+        entry(2, measurement(total=1.5), model__kind="unet"),
+    ]
     chosen = lambda *conditions: [e.version.number for e in meeting(entries, conditions)]  # noqa: E731
     assert chosen("train.steps>=1000") == [2]
     assert chosen("train.steps<1000", "bits_per_dim > 1.9") == [1]
