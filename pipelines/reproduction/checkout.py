@@ -97,6 +97,7 @@ def _cut_off(path: Path) -> None:
     if not path.exists():
         return
     yaml = YAML()
+    yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
     content = yaml.load(path.read_text()) or {}
     named = [section for section in ("storage", "tracking") if (content.get(section) or {}).get("uri") is not None]
     for section in named:
