@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def main() -> None:
     """Tell, check out or verify."""
     asked = _arguments()
-    settings = load_settings()
+    settings, variables = load_settings(), set(os.environ)  # MLflow adds its own
     version = find(asked.version, asked.name, settings)
     if asked.verify:
         raise SystemExit(verify(version, asked.verify, settings))
@@ -39,7 +39,7 @@ def main() -> None:
 
     with origin_of(version, settings) as origin:
         if asked.checkout:
-            raise SystemExit(check_out(origin, asked.checkout.resolve(), asked.at))
+            raise SystemExit(check_out(origin, asked.checkout.resolve(), asked.at, variables))
         tell(origin)
 
 
@@ -73,14 +73,18 @@ def tell(origin: Origin) -> None:
     print(f"to check it out: python -m pipelines.reproduce {origin.version.number} --checkout FOLDER")
 
 
-def check_out(origin: Origin, folder: Path, at: str | None) -> int:
-    """Make the clone and say whether it gives the same bits; the exit status."""
+def check_out(origin: Origin, folder: Path, at: str | None, variables: set[str]) -> int:
+    """Make the clone and say whether it gives the same bits; the exit status.
+
+    Args:
+        variables: names of those in the environment of the person's shell.
+    """
     from pipelines.reproduction import checkout
     from pipelines.reproduction.here import changes_check, environment_check, machine_check
 
     found = checkout.check_out(origin, workspace(), folder, at)
     _print([changes_check(origin), *found, environment_check(origin), machine_check(origin)])
-    unset = " ".join(f"-u {name}" for name in checkout.LEADING_ELSEWHERE if name in os.environ)
+    unset = " ".join(f"-u {name}" for name in checkout.LEADING_ELSEWHERE if name in variables)
     again = f"cd {shlex.quote(str(folder))} && {f'env {unset} ' if unset else ''}dvc repro"
     same = all(check.ok for check in found)
     print(

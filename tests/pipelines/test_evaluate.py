@@ -93,7 +93,14 @@ def metrics(folder: Path) -> dict[str, dict[str, object]]:
 
 def test_the_files(written: Path) -> None:
     assert {path.name for path in written.iterdir()} == {
-        *("metrics.json", "per_timestep.parquet", "per_timestep.csv", "per_image.parquet", "bound_shares.csv"),
+        *(
+            "metrics.json",
+            "summary.json",
+            "per_timestep.parquet",
+            "per_timestep.csv",
+            "per_image.parquet",
+            "bound_shares.csv",
+        ),
         *("bound_per_timestep.png", "bound_shares.png", "bits_per_image.png"),
     }
 
@@ -108,6 +115,17 @@ def test_metrics_have_the_promised_names(written: Path) -> None:
     assert content["fd_classifier"].keys() == {*numbers, "held_out", "card"}
     assert content["fd_classifier"]["held_out"].keys() == numbers
     assert content["yardstick"].keys() == {"uniform", "histogram"}
+
+
+def test_the_summary_is_a_handful_of_the_same_numbers(written: Path) -> None:
+    content, few = metrics(written), json.loads((written / "summary.json").read_text())
+    bits, distance = content["bits_per_dim"], content["fd_classifier"]
+    assert few == {
+        **{"bits_per_dim": bits["total"], "bits_per_dim_se": bits["total_se"]},
+        **{"fd_classifier": distance["value"], "fd_classifier_se": distance["value_se"]},
+        **{"fd_classifier_infinity": distance["infinity"]},
+        **{name: distance[name] for name in ("precision", "recall")},
+    }
 
 
 def test_metrics_are_finite(written: Path) -> None:

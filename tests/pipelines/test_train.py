@@ -146,6 +146,11 @@ def test_what_the_stage_leaves(project: Project, capsys: pytest.CaptureFixture[s
     assert metrics["steps"] == 6
     assert metrics["parameters"] == sum(p.numel() for p in ema.net.parameters())
     assert bound["total"] == pytest.approx(bound["L_T"] + bound["L_t_sum"] + bound["L_0"])
+    few = json.loads((folder / "summary.json").read_text())
+    assert few == {
+        **{name: metrics[name] for name in ("steps", "parameters", "loss")},
+        **{"validation_bits_per_dim": bound["total"], "validation_bits_per_dim_se": bound["total_se"]},
+    }
     losses, bounds = pd.read_csv(folder / "loss.csv"), pd.read_csv(folder / "validation.csv")
     assert losses["step"].tolist() == [2, 4, 6]
     assert losses["loss"].iloc[-1] == metrics["loss"]
