@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,9 @@ from pipelines.settings import Settings
 from pipelines.tracking.lineage import lineage, params_flat
 from pipelines.tracking.sender import Sender
 from pipelines.tracking.spool import RunIdentity, Spool
+
+SWEEP = "PIPELINES_SWEEP"
+"""Environment variable of a sweep's trials: its name."""
 
 
 class Tracker:
@@ -104,8 +108,14 @@ def identity(stage: str, params: Params, key: str) -> RunIdentity:
         stage=stage,
         key=key,
         params=params_flat(params),
-        tags=lineage(),
+        tags=lineage() | _sweep(),
     )
+
+
+def _sweep() -> dict[str, str]:
+    """The sweep that this process is a part of, if it is."""
+    name = os.environ.get(SWEEP)
+    return {"sweep": name} if name else {}
 
 
 def pipeline_key(params: Params) -> str:
