@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +82,6 @@ def carry_out(
         print(f"  {found[k]}: {places[k].log.relative_to(home())}", flush=True)
     family = Family(name, found[0].params.register_.name, asked.set, settings)
     variables = environment(name, width)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     status = "KILLED"
     try:
         if left:

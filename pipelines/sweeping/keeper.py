@@ -1,7 +1,8 @@
 """`dvc repro` of one trial, kept by a process that ends it when whoever asked for it is gone.
 
 Run as a program: its standard input is held open by the asker and says nothing. When it is closed, by intent or because
-the asker was killed, the stage is asked to save and stop as by Ctrl-C; what has not ended in time is killed.
+the asker was killed, the stage is asked to save and stop as by Ctrl-C; what has not ended in time is killed. The exit
+status of `dvc repro` is printed at the end.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ from pathlib import Path
 from pipelines.sweeping.place import Place
 
 
-def main() -> int:
+def main() -> None:
+    """Be nobody's child, since Ray kills those of a worker that ends, and this must outlive it to stop the stage."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored by Ray's workers, and so by all that they start
+    print(keep())
+
+
+def keep() -> int:
     """Keep the trial in the folder named first; the second argument is how many seconds it may take to stop."""
     place, grace_s = Place(Path(sys.argv[1])), float(sys.argv[2])
     with (place.folder / "lock").open("w") as lock, place.log.open("ab", buffering=0) as log:
@@ -52,5 +62,4 @@ def _stop_when_alone(process: subprocess.Popen[bytes], grace_s: float) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the asker too, who closes the pipe
-    sys.exit(main())
+    main()

@@ -7,9 +7,11 @@ they do without a sweep: one Ray inside the other's workers would share tokens, 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +67,7 @@ def run_all(
     from pipelines.cluster.session import ray_session
 
     own = settings.model_copy(update={"ray": settings.ray.model_copy(update={"address": None})})
-    with ray_session(own) as ray:
+    with ray_session(own) as ray, _terminated_as_interrupted():
         workers = width.workers or 0
         cpus, gpus = workers * settings.ray.cpus_per_worker, workers * settings.ray.gpus_per_worker
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_kept)
@@ -90,6 +92,16 @@ def run_all(
     return statuses
 
 
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM as Ctrl-C. To be entered after Ray was started: Ray takes SIGTERM for itself then."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _status(ray: Any, ref: Any) -> int:
     try:
         return int(ray.get(ref))
@@ -102,12 +114,12 @@ def _kept(folder: str, grace_s: float, code: str, variables: dict[str, str]) -> 
     """The task: a keeper for the trial, which lives no longer than this one holds its pipe."""
     gpus = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if os.environ.get(name)}
     command = [sys.executable, "-m", "pipelines.sweeping.keeper", folder, str(grace_s)]
-    with subprocess.Popen(
-        command, cwd=code, env=variables | gpus, stdin=subprocess.PIPE, start_new_session=True
-    ) as keeper:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=code, env=variables | gpus, stdin=pipe, stdout=pipe, text=True) as keeper:
+        assert keeper.stdin is not None
+        assert keeper.stdout is not None
         try:
-            return keeper.wait()
+            return int(keeper.stdout.read() or 1)
         finally:
-            assert keeper.stdin is not None
             keeper.stdin.close()
-            keeper.wait()
+            keeper.stdout.read()  # until it has stopped its stage

@@ -5,6 +5,8 @@ import os
 import re
 import signal
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -39,17 +41,13 @@ def test_a_sweep_killed_in_the_middle_goes_on_and_one_failure_stops_nothing(tiny
     assert family(tiny) == {"sweep": 1, "trials": 3, "stages": True}
 
 
-def left_over(project: Project) -> list[str]:
-    """Processes that work in a copy of a trial."""
+def left_over(project: Project) -> list[Path]:
+    """Processes that work in the copy of a trial."""
     found = []
-    for link in os.scandir("/proc"):
-        if link.name.isdigit():
-            try:
-                place = os.readlink(f"/proc/{link.name}/cwd")
-            except OSError:
-                continue
-            if place.startswith(str(project.folder / ".state/sweeps")):
-                found.append(link.name)
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").readlink().is_relative_to(project.folder / ".state/sweeps"):
+                found.append(process)
     return found
 
 
