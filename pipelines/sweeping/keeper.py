@@ -24,7 +24,8 @@ def main() -> None:
     if os.fork():
         os._exit(0)
     os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored by Ray's workers, and so by all that they start
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())  # Ray's workers block Ctrl-C, and so would all that they start
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     print(keep())
 
 

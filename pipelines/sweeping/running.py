@@ -72,7 +72,8 @@ def run_all(
         cpus, gpus = workers * settings.ray.cpus_per_worker, workers * settings.ray.gpus_per_worker
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_kept)
         grace_s = settings.ray.grace_s + 15
-        waiting, running = list(range(len(places))), {}
+        waiting = list(range(len(places)))
+        running: dict[Any, int] = {}
         statuses = [1] * len(places)
         try:
             while waiting or running:

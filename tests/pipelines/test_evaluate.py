@@ -117,17 +117,6 @@ def test_metrics_have_the_promised_names(written: Path) -> None:
     assert content["yardstick"].keys() == {"uniform", "histogram"}
 
 
-def test_the_summary_is_a_handful_of_the_same_numbers(written: Path) -> None:
-    content, few = metrics(written), json.loads((written / "summary.json").read_text())
-    bits, distance = content["bits_per_dim"], content["fd_classifier"]
-    assert few == {
-        **{"bits_per_dim": bits["total"], "bits_per_dim_se": bits["total_se"]},
-        **{"fd_classifier": distance["value"], "fd_classifier_se": distance["value_se"]},
-        **{"fd_classifier_infinity": distance["infinity"]},
-        **{name: distance[name] for name in ("precision", "recall")},
-    }
-
-
 def test_metrics_are_finite(written: Path) -> None:
     json.loads((written / "metrics.json").read_text(), parse_constant=pytest.fail)  # NaN, Infinity
 
