@@ -32,7 +32,7 @@ def main() -> None:
 def keep() -> int:
     """Keep the trial in the folder named first; the second argument is how many seconds it may take to stop."""
     place, grace_s = Place(Path(sys.argv[1])), float(sys.argv[2])
-    with (place.folder / "lock").open("w") as lock, place.log.open("ab", buffering=0) as log:
+    with place.lock.open("w") as lock, place.log.open("ab", buffering=0) as log:
         fcntl.flock(lock, fcntl.LOCK_EX)  # an earlier keeper may still be stopping its stage
         if place.outcome:
             return 0

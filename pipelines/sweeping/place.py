@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from dataclasses import asdict, dataclass
@@ -57,6 +58,20 @@ class Place:
         """None until it went through."""
         path = self.folder / "outcome.json"
         return Outcome(**json.loads(path.read_text())) if path.exists() else None
+
+    @property
+    def lock(self) -> Path:
+        """Held by the keeper of its `dvc repro`."""
+        return self.folder / "lock"
+
+    def at_rest(self) -> bool:
+        """Whether nothing runs in it."""
+        with self.lock.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
 
     def tail(self) -> str:
         """The last lines of the log."""

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,8 +88,10 @@ def run_all(
         except KeyboardInterrupt:
             print(f"stopping {len(running)} trials; they save their state", file=sys.stderr, flush=True)
             for ref in running:
-                ray.cancel(ref)
-            ray.wait(list(running), num_returns=len(running), timeout=2 * grace_s)
+                ray.cancel(ref, force=True)  # its keeper notices
+            deadline = time.monotonic() + 2 * grace_s
+            while not all(places[k].at_rest() for k in running.values()) and time.monotonic() < deadline:
+                time.sleep(_LOOK_S / 10)
             raise
     return statuses
 
