@@ -143,6 +143,7 @@ def _make(
     store: Store, params: Params, settings: Settings, found: Results, packed: Path, measurement: dict[str, str]
 ) -> int:
     """Log the model to the stage's run and make a version of it, complete with its tags at once."""
+    from pipelines.tracking import origin
     from pipelines.tracking.family import find_or_make_run
     from pipelines.tracking.gated import pending
     from pipelines.tracking.measurements import upload
@@ -153,12 +154,26 @@ def _make(
     name, client = params.register_.name, store.client
     run_id = find_or_make_run(store, identity("register", params, found.evaluation_digest))
     upload(store, run_id, packed, measurement)
+    came_from = origin.pack(workspace(), packed.with_name("origin"))
+    origin.upload(store, run_id, packed.with_name("origin"), came_from)
+    _log_data(store, run_id, found)
     logged = log_model(quiet_mlflow(settings), run_id, found.trained, found.weights)
     if not client.search_registered_models(f"name='{name}'"):
         client.create_registered_model(name)
-    tags = _facts(params, found) | measurement | pending(params.register_.gate)
+    tags = _facts(params, found) | came_from | measurement | pending(params.register_.gate)
     made = client.create_model_version(name, logged.artifact_location, run_id, tags=tags, model_id=logged.model_id)
     return int(made.version)
+
+
+def _log_data(store: Store, run_id: str, found: Results) -> None:
+    """The images on which the model was evaluated, as MLflow shows data; without them, or with others here, nothing."""
+    from pipelines.data.manifest import MANIFEST, read_manifest
+    from pipelines.tracking.inputs import dataset_of
+
+    if (results("prepare") / MANIFEST).exists():
+        manifest = read_manifest(results("prepare"))
+        if manifest.digest == found.evaluation["bits_per_dim"]["card"]["data_digest"]:
+            store.client.log_inputs(run_id, datasets=[dataset_of(manifest, "evaluation")])
 
 
 def _facts(params: Params, found: Results) -> dict[str, str]:
@@ -166,7 +181,6 @@ def _facts(params: Params, found: Results) -> dict[str, str]:
     from pipelines.tracking.lineage import lineage, params_flat
     from pipelines.tracking.took import total
 
-    lock = workspace() / "dvc.lock"
     bits = found.evaluation["bits_per_dim"]
     took = {"train": total("train", found.run_key), "sample": total("sample", _samples_key(found.samples))}
     return lineage() | {
@@ -174,13 +188,18 @@ def _facts(params: Params, found: Results) -> dict[str, str]:
         "data.digest": bits["card"]["data_digest"],
         "weights": found.weights,
         "run.key": found.run_key,
-        "dvc.lock.sha256": sha256(lock.read_bytes()).hexdigest() if lock.exists() else "",
+        "platforms": json.dumps(_platforms(found.trained)),
         "bits_per_dim": f"{bits['total']:.6g}",
         **{name: f"{distance['value']:.6g}" for name, distance in distances(found.evaluation).items()},
         "training": json.dumps(found.training, sort_keys=True),
         "params": json.dumps(_params_of(found, params_flat(params)), sort_keys=True),
         "took": json.dumps({stage: cost for stage, cost in took.items() if cost}, sort_keys=True),
     }
+
+
+def _platforms(trained: Path) -> list[dict[str, Any]]:
+    """Where its steps were made."""
+    return list(json.loads((trained / "model.json").read_text())["card"].get("platforms", []))
 
 
 def _params_of(found: Results, params: dict[str, str]) -> dict[str, str]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 METRICS, LOSS, RUNNING, VALIDATION = "metrics.json", "loss.csv", "running_bound.csv", "validation.csv"
+SUMMARY = "summary.json"
+"""The few numbers of metrics.json that DVC shows side by side."""
 _STRIP = 6
 """Images in the noising strip."""
 
@@ -80,7 +82,8 @@ def write_outcome(run: Finished, folder: Path) -> str:
     manifest = read_manifest(run.job.prepared)
     digest = _write_model(run, manifest, folder)
     metrics = metrics_of_run(run)
-    (folder / METRICS).write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    for name, content in ((METRICS, metrics), (SUMMARY, summary_of(metrics))):
+        (folder / name).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     curves = Curves(loss_table(run.history.losses), bound_table(run.history.running), bound_table(run.bounds))
     for name, curve in ((LOSS, curves.loss), (RUNNING, curves.running), (VALIDATION, curves.validation)):
         curve.to_csv(folder / name, index=False)
@@ -110,6 +113,14 @@ def metrics_of_run(run: Finished) -> dict[str, Any]:
     if run.bound:
         metrics["validation_bits_per_dim"] = run.bound.numbers() | {"card": _validation_card(run)}
     return metrics
+
+
+def summary_of(metrics: dict[str, Any]) -> dict[str, float]:
+    """metrics.json without cards and single terms: flat, the validation bound as one number with its error."""
+    found = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
+    if bound := metrics.get("validation_bits_per_dim"):
+        found |= {"validation_bits_per_dim": bound["total"], "validation_bits_per_dim_se": bound["total_se"]}
+    return found
 
 
 def summary(run: Finished, digest: str) -> str:

@@ -1,4 +1,4 @@
-"""What the evaluate stage leaves: metrics.json, the bound per time, per bin of times and per image, pictures."""
+"""What the evaluate stage leaves: metrics.json, its summary, the bound per time, per bin and per image, pictures."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.measure.evaluating import Evaluation
+from pipelines.report.scores import distances
 
 if TYPE_CHECKING:
     import pandas as pd
 
 METRICS = "metrics.json"
+SUMMARY = "summary.json"
+"""The few numbers that DVC shows side by side."""
 PER_TIMESTEP = "per_timestep.parquet"
 PER_TIMESTEP_CSV = "per_timestep.csv"
 PER_IMAGE = "per_image.parquet"
@@ -23,8 +26,9 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Write all files of the stage."""
     from pipelines.report.pictures import bits_per_image, bound_per_timestep, bound_shares
 
-    text = json.dumps(metrics_of(evaluation), indent=2, allow_nan=False)
-    (folder / METRICS).write_text(text + "\n", encoding="utf-8")
+    metrics = metrics_of(evaluation)
+    for name, content in ((METRICS, metrics), (SUMMARY, summary_of(metrics))):
+        (folder / name).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     per_timestep = per_timestep_of(evaluation)
     per_timestep.to_parquet(folder / PER_TIMESTEP, index=False)
     per_timestep.to_csv(folder / PER_TIMESTEP_CSV, index=False)
@@ -53,6 +57,16 @@ def metrics_of(evaluation: Evaluation) -> dict[str, Any]:
         evaluation.distance.metric: evaluation.distance.content(),
         "yardstick": asdict(evaluation.yardstick),
     }
+
+
+def summary_of(metrics: dict[str, Any]) -> dict[str, float]:
+    """The handful of numbers of metrics.json that people compare, flat: the bound and the distance of the samples."""
+    bits = metrics["bits_per_dim"]
+    found: dict[str, float] = {"bits_per_dim": bits["total"], "bits_per_dim_se": bits["total_se"]}
+    for name, distance in distances(metrics).items():
+        found |= {name: distance["value"], f"{name}_se": distance["value_se"], f"{name}_infinity": distance["infinity"]}
+        found |= {key: distance[key] for key in ("precision", "recall")}
+    return found
 
 
 def bits_of(evaluation: Evaluation) -> dict[str, float]:

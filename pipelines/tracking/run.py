@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -21,6 +22,9 @@ from pipelines.tracking.lineage import lineage, params_flat
 from pipelines.tracking.machine import Machine, Work
 from pipelines.tracking.sender import Sender
 from pipelines.tracking.spool import Busy, RunIdentity, Spool
+
+SWEEP = "PIPELINES_SWEEP"
+"""Environment variable of a sweep's trials: its name."""
 
 
 class Tracker:
@@ -133,8 +137,14 @@ def identity(stage: str, params: Params, key: str) -> RunIdentity:
         stage=stage,
         key=key,
         params=params_flat(params),
-        tags=lineage(),
+        tags=lineage() | _sweep(),
     )
+
+
+def _sweep() -> dict[str, str]:
+    """The sweep that this process is a part of, if it is."""
+    name = os.environ.get(SWEEP)
+    return {"sweep": name} if name else {}
 
 
 def pipeline_key(params: Params) -> str:

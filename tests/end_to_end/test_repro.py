@@ -50,6 +50,8 @@ def test_the_outputs_are_there(tiny, first):
         "train/model.safetensors",
         "train/model.json",
         "train/metrics.json",
+        "train/summary.json",
+        "evaluate/summary.json",
         "train/loss.csv",
         "train/schedule.png",
         "train/noising.png",

@@ -93,7 +93,14 @@ def metrics(folder: Path) -> dict[str, dict[str, object]]:
 
 def test_the_files(written: Path) -> None:
     assert {path.name for path in written.iterdir()} == {
-        *("metrics.json", "per_timestep.parquet", "per_timestep.csv", "per_image.parquet", "bound_shares.csv"),
+        *(
+            "metrics.json",
+            "summary.json",
+            "per_timestep.parquet",
+            "per_timestep.csv",
+            "per_image.parquet",
+            "bound_shares.csv",
+        ),
         *("bound_per_timestep.png", "bound_shares.png", "bits_per_image.png"),
     }
 

@@ -131,7 +131,7 @@ def digest(folder: Path) -> str:
 def test_what_the_stage_leaves(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     stage.main()
     folder = project.results("train")
-    assert {path.name for path in folder.iterdir()} >= {"model.json", "metrics.json", "loss.csv", "bound.png"}
+    assert {path.name for path in folder.iterdir()} >= {"model.json", "metrics.json", "summary.json", "loss.csv"}
 
     ema, raw = load_model(folder), load_model(folder, weights="raw")
     assert (ema.levels, ema.shape, ema.schedule.T, ema.classes) == (17, (1, 8, 8), 20, None)

@@ -111,7 +111,7 @@ def test_the_command(workplace, store, capsys):
     assert promoted("3", "better") == (3, 2)
     assert promoted("@previous", "rolled back") == (2, 3)
     assert aliases(store) == [(), ("champion",), ("previous",), ()]
-    with pytest.raises(TrackingError, match=r"version 4 has no measurement: run `python -m pipelines.remeasure 4`"):
+    with pytest.raises(TrackingError, match=r"version 4 has no measurement: run `python -m pipelines\.remeasure 4`"):
         promoted("4")
     with pytest.raises(TrackingError, match="model has no version 7; there are 1, 2, 3, 4, @champion, @previous"):
         promoted("7", "why not")

@@ -1,0 +1,171 @@
+"""A clone of the project as it was for a version, in a folder of its own: `dvc repro` there makes the version again.
+
+Nothing that runs there touches the project: the clone has its own `.state` and DVC cache, and its infra/cluster.yaml
+names no server and no storage, or a training would find the finished run instead of making it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import ParamsError, PipelineError, TrackingError
+from pipelines.reproduction.here import Check, commit_check, data_check
+from pipelines.runs.source import source_digest
+from pipelines.tracking.git import git, is_here
+from pipelines.tracking.origin import CODE, LOCK, PARAMS, Origin
+
+CLUSTER = "infra/cluster.yaml"
+LEADING_ELSEWHERE = (
+    "DVC_ROOT",
+    "MLFLOW_TRACKING_URI",
+    "PIPELINES__TRACKING__URI",
+    "PIPELINES__STORAGE__URI",
+)
+"""Environment variables that would connect the clone with the project, its server or its checkpoints."""
+_FACTS = """
+import json, sys
+from pipelines.params import load_params
+from pipelines.runs.key import run_key
+from pipelines.tracking.lineage import params_flat
+from pipelines.train import code_of_a_step, params_of_a_run
+params = load_params()
+key = run_key(params_of_a_run(params), sys.argv[1], code_of_a_step())
+print(json.dumps({"key": key, "params": params_flat(params)}))
+"""
+
+
+def clone(project: Path, folder: Path, commit: str) -> None:
+    """A clone at a commit. It may use the project's objects, of any commit, without the project's being there later.
+
+    Raises:
+        ParamsError: the folder is not empty.
+        PipelineError: git refuses.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ParamsError(f"{folder} is not empty: name a folder that does not exist yet")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    git(folder.parent, "clone", "--quiet", "--local", "--no-checkout", str(project), str(folder))
+    git(folder, "checkout", "--quiet", "--detach", commit)
+
+
+def check_out(origin: Origin, project: Path, folder: Path, at: str | None = None) -> list[Check]:
+    """Make the clone and bring it to the version's state; what is equal to the version's, and what is not.
+
+    Args:
+        at: another commit than the version's; its code then is another, and the changes are only those of params.yaml.
+
+    Raises:
+        TrackingError: the commit or the parameters of the version are not known.
+        ParamsError: the folder is not empty.
+        PipelineError: the commit is not here, or the patch does not fit it.
+    """
+    if not origin.version.training:
+        raise TrackingError(f"version {origin.version.number} was trained elsewhere and adopted: no training to repeat")
+    if not (origin.folder / PARAMS).exists():
+        raise TrackingError(f"version {origin.version.number} came from a project without params.yaml")
+    if at is None and not (check := commit_check(origin, project)).ok:
+        raise PipelineError(f"{check.says}; {check.remedy}")
+    if at is not None and not is_here(project, at):
+        raise PipelineError(f"--at {at}: there is no such commit here")
+    clone(project, folder, at or origin.commit)
+    if at is None and origin.patch:
+        git(folder, "apply", "--whitespace=nowarn", "-", feed=origin.patch)
+    return [*_put_in_place(origin, project, folder), *compared(origin, folder)]
+
+
+def _put_in_place(origin: Origin, project: Path, folder: Path) -> Iterator[Check]:
+    registered, there = (origin.folder / PARAMS).read_bytes(), folder / PARAMS
+    if not there.exists() or there.read_bytes() != registered:
+        yield Check("params.yaml", True, "as registered; commit and changes alone would have given another")
+        there.write_bytes(registered)
+    if (origin.folder / LOCK).exists():
+        (folder / LOCK).write_bytes((origin.folder / LOCK).read_bytes())
+    _cut_off(folder / CLUSTER)
+    yield _data(origin, project, folder)
+
+
+def _cut_off(path: Path) -> None:
+    """No server and no storage of others; the rest of the file as it is."""
+    from ruamel.yaml import YAML
+
+    if not path.exists():
+        return
+    yaml = YAML()
+    yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
+    content = yaml.load(path.read_text()) or {}
+    named = [section for section in ("storage", "tracking") if (content.get(section) or {}).get("uri") is not None]
+    for section in named:
+        content[section]["uri"] = None
+    if named:
+        with path.open("w") as file:
+            yaml.dump(content, file)
+
+
+def _data(origin: Origin, project: Path, folder: Path) -> Check:
+    """The raw images, as a link to the project's where these are the same; pulled where DVC keeps them."""
+    check, params = data_check(origin, project), origin.version.params
+    path = Path(params.get("data.path", ""))
+    if params.get("data.source") != "folder" or path.is_absolute():
+        return check
+    if check.ok:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        if not (folder / path).exists():
+            (folder / path).symlink_to((project / path).resolve())
+    elif (folder / f"{path}.dvc").exists():
+        done = subprocess.run(
+            ["dvc", "pull", str(path)], cwd=folder, env=environment(), capture_output=True, check=False
+        )
+        check = data_check(origin, folder) if done.returncode == 0 else check
+    return check
+
+
+def compared(origin: Origin, folder: Path) -> list[Check]:
+    """Whether parameters, code and run key are those of the version, as the clone's own code names them."""
+    facts = facts_of(folder, origin.data_digest)
+    other = _differing(origin.version.params, facts["params"])
+    code = source_digest([folder / name for name in CODE]) == origin.version.tags.get("source.digest")
+    key = facts["key"] == origin.run_key
+    return [
+        Check("parameters", not other, "the same" if not other else f"differ: {', '.join(other)}"),
+        Check("code", code, "the same but for comments" if code else "another", "see what is missing of the changes"),
+        Check("run", key, facts["key"] if key else f"{facts['key']}, wanted {origin.run_key}", _why(other, code)),
+    ]
+
+
+def _why(other: list[str], code: bool) -> str:
+    if other or not code:
+        return "it follows from the above" if other else "if it is the code of training that differs"
+    return "the files were changed between training and registering"
+
+
+def _differing(registered: dict[str, str], here: dict[str, str]) -> list[str]:
+    return [
+        f"{name} {here.get(name, 'missing')} (was {registered.get(name, 'missing')})"
+        for name in sorted(registered.keys() | here.keys())
+        if registered.get(name) != here.get(name)
+    ]
+
+
+def facts_of(folder: Path, data_digest: str) -> dict[str, Any]:
+    """Run key and parameters as the code in `folder` says them, in a process of its own.
+
+    Raises:
+        PipelineError: that code cannot say them.
+    """
+    command = [sys.executable, "-c", _FACTS, data_digest]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise PipelineError(f"the code in {folder} cannot name its run: {last[0]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def environment() -> dict[str, str]:
+    """This process's, without what leads out of the clone."""
+    return {name: value for name, value in os.environ.items() if name not in LEADING_ELSEWHERE}

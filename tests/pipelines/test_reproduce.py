@@ -1,0 +1,159 @@
+"""From a version back to its commit: what is here, the checkout, and what keeps it from being the same."""
+
+import json
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from pipelines import register
+from pipelines.errors import ParamsError, PipelineError, TrackingError
+from pipelines.reproduction.checkout import check_out
+from pipelines.reproduction.here import commit_check, data_check
+from pipelines.runs.source import source_digest
+from pipelines.tracking.changes import changes
+from pipelines.tracking.origin import Origin, origin_of
+from pipelines.tracking.registry import Version, versions
+from pipelines.tracking.store import connect
+from tests.pipelines.repository import commit, git, write
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+PARAMS = "import pathlib\ndef load_params():\n    return pathlib.Path('params.yaml').read_text()\n"
+TRAIN = "def params_of_a_run(params):\n    return params\ndef code_of_a_step():\n    return []\n"
+CODE = {
+    "pipelines__params_dot_py": PARAMS,
+    "pipelines__train_dot_py": TRAIN,
+    "pipelines__runs__key_dot_py": "def run_key(params, data, code):\n    return f'{params.strip()} {data}'\n",
+    "pipelines__tracking__lineage_dot_py": "def params_flat(params):\n    return {'seed': params.split()[-1]}\n",
+    "diffusion__core_dot_py": "a = 1\n",
+}
+"""A project whose run key is its parameters and the data's digest."""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """With a changed params.yaml that was not committed."""
+    folder = tmp_path / "project"
+    cluster = "tracking:\n  uri: http://mlflow:5000\nstorage:\n  uri: null  # here\n"
+    write(folder, params_dot_yaml="seed: 0\n", infra__cluster_dot_yaml=cluster, **CODE)
+    commit(folder)
+    write(folder, params_dot_yaml="seed: 1\n", diffusion__core_dot_py="a = 2\n")
+    return folder
+
+
+def origin(project: Path, **tags: str) -> Origin:
+    """As `register` would keep it of the project now."""
+    kept = project.with_name("kept")
+    kept.mkdir()
+    (kept / "params.yaml").write_bytes((project / "params.yaml").read_bytes())
+    (kept / "changes.patch").write_bytes(changes(project).patch)
+    facts = {
+        "git.commit": git(project, "rev-parse", "HEAD"),
+        "run.key": "seed: 1 d1",
+        "data.digest": "d1",
+        "params": json.dumps({"seed": "1"}),
+        "training": json.dumps({"steps": 1}),
+        "source.digest": source_digest([project / "diffusion", project / "pipelines"]),
+    }
+    return Origin(Version("m", 1, (), 0, "r", facts | tags), kept)
+
+
+def test_a_checkout_is_as_it_was(project, tmp_path):
+    kept, folder = origin(project), tmp_path / "again"
+    write(project, params_dot_yaml="seed: 5\n")  # the project has gone on
+    assert [str(check) for check in check_out(kept, project, folder) if not check.ok] == []
+    assert (folder / "params.yaml").read_text() == "seed: 1\n"
+    assert (folder / "diffusion/core.py").read_text() == "a = 2\n"
+    assert (folder / "infra/cluster.yaml").read_text() == "tracking:\n  uri: null\nstorage:\n  uri: null  # here\n"
+
+
+def test_a_commit_on_no_branch_is_used_and_its_danger_told(project, tmp_path):
+    commit(project)
+    kept = origin(project)
+    git(project, "reset", "-q", "--hard", "HEAD^")
+    assert "git tag" in commit_check(kept, project).says
+    assert all(check.ok for check in check_out(kept, project, tmp_path / "again"))
+
+
+def test_what_differs_is_told(project, tmp_path):
+    kept = origin(project)
+    (kept.folder / "changes.patch").unlink()  # code and parameters are those of the commit
+    found = {check.what: check for check in check_out(kept, project, tmp_path / "again")}
+    assert "commit and changes alone would have given another" in found["params.yaml"].says
+    assert found["parameters"].ok  # as registered
+    assert not found["code"].ok
+    assert found["run"].ok
+
+
+def test_another_run_is_told(project, tmp_path):
+    found = {check.what: check for check in check_out(origin(project, **{"run.key": "x"}), project, tmp_path / "again")}
+    assert "seed: 1 d1, wanted x" in found["run"].says
+
+
+def test_a_commit_that_is_gone_names_the_ways_out(project, tmp_path):
+    parent = git(project, "rev-parse", "HEAD")
+    known = {"git.remote": "https://example.org/x", "git.parent": parent}
+    kept = origin(project, **{"git.commit": "f" * 40}, **known)
+    with pytest.raises(PipelineError, match=rf"git fetch https://example.org/x.*--at {parent[:12]}"):
+        check_out(kept, project, tmp_path / "again")
+    found = {check.what: check.ok for check in check_out(kept, project, tmp_path / "again", at=parent)}
+    assert found["parameters"]
+    assert not found["code"]
+
+
+def test_bad_places(project, tmp_path):
+    kept = origin(project)
+    with pytest.raises(ParamsError, match="is not empty"):
+        check_out(kept, project, kept.folder)
+    with pytest.raises(PipelineError, match="is not a git repository"):
+        check_out(kept, tmp_path, tmp_path / "again")
+    (kept.folder / "changes.patch").write_text("--- a/nowhere\n+++ b/nowhere\n@@ -1 +1 @@\n-x\n+y\n")
+    with pytest.raises(PipelineError, match="git apply"):
+        check_out(kept, project, tmp_path / "again")
+    adopted = replace(kept, version=replace(kept.version, tags=kept.version.tags | {"training": "{}"}))
+    with pytest.raises(TrackingError, match="trained elsewhere"):
+        check_out(adopted, project, tmp_path / "other")
+
+
+def test_the_raw_images_are_linked_where_they_are_the_same(project, tmp_path):
+    from dvc.repo import Repo
+
+    from pipelines.reproduction.here import raw_digest
+
+    Repo.init(str(project), no_scm=True).close()
+    write(project, images__one_dot_png="1", images__two_dot_png="2", _dot_gitignore="images\n")
+    params = json.dumps({"seed": "1", "data.source": "folder", "data.path": "images"})
+    kept = origin(project, params=params)
+    lock = {"stages": {"prepare": {"deps": [{"path": "images", "md5": raw_digest(project, project / "images")}]}}}
+    (kept.folder / "dvc.lock").write_text(json.dumps(lock))
+    assert data_check(kept, project).ok
+    check_out(kept, project, tmp_path / "again")
+    assert (tmp_path / "again/images/one.png").read_text() == "1"
+    write(project, images__two_dot_png="3")
+    assert "images is not what it was" in data_check(kept, project).says
+
+
+def test_what_was_registered_is_what_is_used(workplace):
+    """The files of a version's origin: verified, and told where they are gone."""
+    commit(workplace.folder)
+    (workplace.folder / "params.yaml").write_text((workplace.folder / "params.yaml").read_text() + "# mine\n")
+    workplace.model(seed=1)
+    register.main()
+    store = connect(workplace.settings, "ddpm-digits")
+    (version,) = versions(store, "ddpm-digits")
+    with origin_of(version, workplace.settings) as found:
+        assert b"+# mine" in found.patch
+        assert sha256(found.patch).hexdigest() == version.tags["git.patch.sha256"]
+        assert (found.folder / "params.yaml").read_text().endswith("# mine\n")
+        assert "torch==" in "\n".join(found.environment)
+    (patch,) = workplace.folder.rglob("changes.patch")
+    patch.write_bytes(patch.read_bytes().replace(b"mine", b"evil"))
+    with pytest.raises(
+        TrackingError, match=r"changes.patch of ddpm-digits version 1 is not the file that was registered"
+    ):
+        origin_of(version, workplace.settings).__enter__()
+    store.client.delete_run(version.run_id)
+    with pytest.raises(TrackingError, match="mlflow runs restore --run-id"):
+        origin_of(version, workplace.settings).__enter__()

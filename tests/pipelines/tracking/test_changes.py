@@ -1,0 +1,97 @@
+"""The patch of what was not committed: complete, applicable, and without secrets."""
+
+import pytest
+
+from pipelines.tracking import changes as module
+from pipelines.tracking.changes import changes
+from pipelines.tracking.git import git as pipelines_git
+from pipelines.tracking.lineage import public_address
+from tests.pipelines.repository import commit, git, write
+
+
+@pytest.fixture
+def project(tmp_path):
+    folder = tmp_path / "project"
+    write(folder, params_dot_yaml="seed: 0\n", code_dot_py="a = 1\n", gone_dot_txt="x\n", _dot_gitignore="ignored/\n")
+    (folder / "image.bin").write_bytes(bytes(range(256)))
+    commit(folder)
+    return folder
+
+
+def test_the_patch_brings_the_commit_to_the_same_files(project, tmp_path):
+    write(project, params_dot_yaml="seed: 1\n", pipelines__new_dot_py="b = 2\n", ignored__x="no\n")
+    (project / "gone.txt").unlink()
+    (project / "image.bin").write_bytes(bytes(reversed(range(256))))
+    (project / "with space ü.txt").write_text("without a line's end")
+    git(project, "add", "code.py")
+    before = git(project, "status", "--porcelain"), git(project, "count-objects")
+    found = changes(project)
+    assert found.left_out == {}
+    assert (
+        git(project, "status", "--porcelain"),
+        git(project, "count-objects"),
+    ) == before  # index and objects untouched
+
+    again = tmp_path / "again"
+    git(tmp_path, "clone", "-q", str(project), str(again))
+    pipelines_git(again, "apply", "-", feed=found.patch)
+    listed = {
+        folder: {
+            p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file() and ".git" not in p.parts
+        }
+        for folder in (project, again)
+    }
+    (kept_out,) = listed[project].keys() - listed[again].keys()
+    assert str(kept_out) == "ignored/x"
+    assert all(listed[project][name] == content for name, content in listed[again].items())
+
+
+def test_nothing_differs_after_a_commit_but_for_what_stages_write(project):
+    write(project, dvc_dot_lock="stages: {}\n")
+    assert changes(project) == module.Changes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        (".env", "A=1", "by its name"),
+        ("deploy.key", "0123456789", "by its name"),
+        ("cluster.yaml", "tracking:\n  uri: http://ada:hunter22@mlflow:5000\n", "password"),
+        ("settings.ini", "aws_secret_access_key = abcdefghijklmnop\n", "password"),
+        ("notes.txt", "AKIAABCDEFGHIJKLMNOP", "password"),
+        ("large.bin", "x" * (module.LARGEST + 1), "larger than 1 MiB"),
+    ],
+)
+def test_what_may_be_a_secret_or_is_large_is_named_and_left_out(project, name, content, why):
+    write(project, code_dot_py="token = next(tokens)\npassword = ask_for_it()\n")
+    (project / name).write_text(content)
+    found = changes(project)
+    assert why in found.left_out[name]
+    assert content.encode() not in found.patch
+    assert b"ask_for_it" in found.patch  # the rest is kept
+
+
+def test_a_changed_password_in_a_tracked_file_is_left_out(project):
+    write(project, cluster_dot_yaml="uri: http://ada:hunter22@mlflow:5000\n")
+    commit(project)
+    write(project, cluster_dot_yaml="uri: null\n")
+    found = changes(project)
+    assert list(found.left_out) == ["cluster.yaml"]
+    assert found.patch == b""
+
+
+@pytest.mark.parametrize(
+    ("remote", "told"),
+    [
+        ("https://ada:token@example.org/team/x.git", "https://example.org/team/x.git"),
+        ("https://token@example.org/x", "https://example.org/x"),
+        ("https://example.org/x?key=1", "https://example.org/x"),
+        ("ssh://git:pw@example.org:22/x", "ssh://git@example.org:22/x"),
+        ("git@example.org:team/x.git", "git@example.org:team/x.git"),
+        ("../elsewhere/x", ""),
+        ("file:///srv/x", ""),
+        ("", ""),
+    ],
+)
+def test_a_remotes_address_is_told_without_credentials(remote, told):
+    assert public_address(remote) == told
