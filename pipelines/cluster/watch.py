@@ -12,6 +12,7 @@ from diffusion.training.points import LossPoint, Point
 from pipelines.cluster.events import Advanced, Event, Measured, NotSaved, Saved, Started, Stopped, Told, Unusual
 
 if TYPE_CHECKING:
+    from pipelines.cluster.gauges import Gauges
     from pipelines.report.progress import Bar
 
 
@@ -24,9 +25,10 @@ class Tracker(Protocol):
 class Watch:
     """Hears the events of a training: draws its bar, says where it goes on from, passes the curves on."""
 
-    def __init__(self, steps: int, tracker: Tracker, stack: ExitStack) -> None:
+    def __init__(self, steps: int, tracker: Tracker, gauges: Gauges, stack: ExitStack) -> None:
         self._steps = steps
         self._tracker = tracker
+        self._gauges = gauges
         self._stack = stack
         self._bar: Bar | None = None
 
@@ -54,10 +56,12 @@ class Watch:
         self._bar.update(event.step)
         for point in event.points:
             self._tracker.metrics(point.step, metrics_of(point))
+        self._gauges.started(event.step)
 
     def _advanced(self, step: int) -> None:
         if self._bar:
             self._bar.update(step)
+        self._gauges.advanced(step)
 
     def _measured(self, point: Point) -> None:
         self._tracker.metrics(point.step, metrics_of(point))
@@ -66,13 +70,14 @@ class Watch:
                 self._bar.update(point.step, loss=point.loss)
             elif point.source == "validation":
                 self._bar.update(point.step, bits_per_dim=point.total)
+        self._gauges.measured(point)
 
 
 @contextmanager
-def watching(steps: int, tracker: Tracker) -> Iterator[Watch]:
+def watching(steps: int, tracker: Tracker, gauges: Gauges) -> Iterator[Watch]:
     """A watch whose bar ends with the block."""
     with ExitStack() as stack:
-        yield Watch(steps, tracker, stack)
+        yield Watch(steps, tracker, gauges, stack)
 
 
 def start_lines(event: Started, *, again: bool) -> list[str]:
