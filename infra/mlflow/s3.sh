@@ -1,6 +1,6 @@
 #!/bin/sh
 # A small S3 store on a folder, with its bucket, for a server on one machine. It keeps MLflow's artifacts and DVC's objects;
-# storage.uri wants a store with conditional writes (Amazon S3, Ceph, Google Cloud Storage by its S3 interface).
+# storage.uri wants a store with conditional writes, as Amazon S3 has.
 #
 # Environment: S3_DATA (/data), S3_ADDRESS (:9000), S3_BUCKET (mlflow), SECRETS (/run/secrets), the folder that holds the
 # files s3-access-key and s3-secret-key.
