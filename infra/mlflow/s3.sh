@@ -9,6 +9,7 @@ set -eu
 secrets=${SECRETS:-/run/secrets}
 data=${S3_DATA:-/data}
 mkdir -p "$data/${S3_BUCKET:-mlflow}"
-RCLONE_AUTH_KEY="\"$(cat "$secrets/s3-access-key"),$(cat "$secrets/s3-secret-key")\"" # one entry of a list
+# In quotes, as one entry of a list.
+RCLONE_AUTH_KEY=$(printf '"%s,%s"' "$(cat "$secrets/s3-access-key")" "$(cat "$secrets/s3-secret-key")")
 export RCLONE_AUTH_KEY
 exec rclone serve s3 --addr "${S3_ADDRESS:-:9000}" --vfs-cache-mode off "$data"
