@@ -61,7 +61,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     done = run(*as_owner("initdb", "-D", str(data), "-A", "trust", "-U", "mlflow", "--no-sync"), cwd=folder)
     assert done.returncode == 0, done.stderr
     options = f"-p {port} -h 127.0.0.1 -k {folder} -c fsync=off"
-    done = run(*as_owner("pg_ctl", "-D", str(data), "-l", str(folder / "log"), "-w", "-o", options, "start"), cwd=folder)
+    done = run(
+        *as_owner("pg_ctl", "-D", str(data), "-l", str(folder / "log"), "-w", "-o", options, "start"), cwd=folder
+    )
     assert done.returncode == 0, done.stderr
     try:
         server = Postgres({"PGHOST": "127.0.0.1", "PGPORT": str(port), "PGUSER": "mlflow"})

@@ -86,12 +86,14 @@ def test_rays_validator_takes_the_launcher_files_and_rejects_planted_errors(name
 def test_clusters_in_the_cloud_ask_for_a_token_and_have_spot_workers(name: str) -> None:
     config = launcher(name)
     options = " ".join(config["docker"]["run_options"])
-    token = "/home/ray/.ray/auth_token"
+    token = "/opt/ray/auth_token"
     assert f"RAY_AUTH_MODE=token -e RAY_AUTH_TOKEN_PATH={token}" in options
     assert config["file_mounts"] == {token: "~/.ray/auth_token"}
     assert "--dashboard-host=127.0.0.1" in " ".join(config["head_start_ray_commands"])
     worker = config["available_node_types"]["gpu"]["node_config"]
-    spot = {"aws": ("InstanceMarketOptions", {"MarketType": "spot"}), "gcp": ("scheduling", {"preemptible": True})}[name]
+    spot = {"aws": ("InstanceMarketOptions", {"MarketType": "spot"}), "gcp": ("scheduling", {"preemptible": True})}[
+        name
+    ]
     assert spot[1] == worker[spot[0]] or spot[1] in worker[spot[0]]
     assert f"WORKERS=[1,{config['available_node_types']['gpu']['max_workers']}]" in options
 

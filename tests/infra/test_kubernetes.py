@@ -13,7 +13,13 @@ import yaml
 
 from tests.infra.conftest import INFRA, ROOT, SHARED, run, tool
 
-RENDERED = ["kuberay/overlays/dev", "kuberay/overlays/dev/job", "kuberay/overlays/prod", "kuberay/overlays/prod/job", "mlflow"]
+RENDERED = [
+    "kuberay/overlays/dev",
+    "kuberay/overlays/dev/job",
+    "kuberay/overlays/prod",
+    "kuberay/overlays/prod/job",
+    "mlflow",
+]
 
 
 @cache
@@ -69,9 +75,8 @@ def strict(schema: Any) -> Any:
     closed = {key: strict(value) for key, value in schema.items()}
     if schema.get("x-kubernetes-int-or-string"):
         closed.pop("type", None)
-    elif isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
-        if not schema.get("x-kubernetes-preserve-unknown-fields"):
-            closed.setdefault("additionalProperties", False)
+    elif "properties" in schema and schema.get("type") == "object":
+        closed.setdefault("additionalProperties", bool(schema.get("x-kubernetes-preserve-unknown-fields")))
     return closed
 
 
@@ -81,7 +86,7 @@ def definition(kind: str) -> dict[str, Any]:
     path = SHARED / f"ray.io_{kind.lower()}s.yaml"
     if not path.exists():
         pytest.skip(f"{path.name} of KubeRay is not in {SHARED}")
-    content = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    content = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_text()).get_single_data()  # a tenth of the time
     found = next(one for one in content["spec"]["versions"] if one["name"] == "v1")["schema"]["openAPIV3Schema"]
     schema: dict[str, Any] = strict(found)
     schema["properties"]["metadata"] = {"type": "object"}
@@ -91,7 +96,10 @@ def definition(kind: str) -> dict[str, Any]:
 def errors(one: dict[str, Any]) -> list[str]:
     from jsonschema import Draft202012Validator
 
-    return [f"{error.json_path}: {error.message}" for error in Draft202012Validator(definition(one["kind"])).iter_errors(one)]
+    return [
+        f"{error.json_path}: {error.message}"
+        for error in Draft202012Validator(definition(one["kind"])).iter_errors(one)
+    ]
 
 
 def ray_objects() -> list[dict[str, Any]]:
@@ -134,9 +142,15 @@ def test_what_every_cluster_has() -> None:
         assert spec["authOptions"]["mode"] == "token"
         assert spec["enableInTreeAutoscaling"]
         for pod in [spec["headGroupSpec"]["template"], *(group["template"] for group in spec["workerGroupSpecs"])]:
-            memory = {volume["name"] for volume in pod["spec"]["volumes"] if volume.get("emptyDir", {}).get("medium") == "Memory"}
+            memory = {
+                volume["name"]
+                for volume in pod["spec"]["volumes"]
+                if volume.get("emptyDir", {}).get("medium") == "Memory"
+            }
             container = pod["spec"]["containers"][0]
-            assert {mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] in memory} == {"/dev/shm"}
+            assert {mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] in memory} == {
+                "/dev/shm"
+            }
             assert {"name": "project", "mountPath": "/project"} in container["volumeMounts"]
 
 
@@ -211,7 +225,9 @@ def test_there_are_no_secrets_in_the_manifests() -> None:
     for folder in RENDERED:
         assert not [one for one in render(folder) if one["kind"] == "Secret"]
         values = [
-            one["value"] for one in walk(list(render(folder))) if re.search("PASSWORD|SECRET|TOKEN", str(one.get("name", "")))
+            one["value"]
+            for one in walk(list(render(folder)))
+            if re.search("PASSWORD|SECRET|TOKEN", str(one.get("name", "")))
             if "value" in one
         ]
         assert all(str(value).startswith("/secrets/") for value in values), values

@@ -68,7 +68,9 @@ def server(postgres: Postgres, s3_server: Server, tmp_path: Path) -> Iterator[st
     }
     with (tmp_path / "log").open("w") as log:
         command = [str(INFRA / "mlflow" / "mlflow.sh"), "serve"]
-        process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         for _ in range(360):
             with suppress(OSError):
@@ -82,6 +84,15 @@ def server(postgres: Postgres, s3_server: Server, tmp_path: Path) -> Iterator[st
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def migrated(postgres: Postgres, folder: Path) -> str:
+    """What bringing tables up to date says that are there."""
+    environment = os.environ | postgres.environment | {"PGDATABASE": "mlflow"}
+    environment["PATH"] = f"{os.environ['INFRA_MLFLOW']}/bin:{os.environ['PATH']}"
+    done = run(INFRA / "mlflow" / "mlflow.sh", "migrate", env=environment, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 def ask(url: str, content: dict[str, object], password: str | None = PASSWORD, **headers: str) -> tuple[int, str]:
@@ -123,6 +134,11 @@ def test_the_server_asks_for_a_password_and_keeps_what_it_is_told(
 
     saved = backup(postgres, "save", tmp_path).split()[-1]
     postgres.psql("create database restored")
+    assert "Updating database tables" in migrated(postgres, tmp_path)
     backup(postgres, "restore", saved, PGDATABASE="restored")
-    for question in ("select count(*) from runs", "select version_num from alembic_version", "select username from users"):
+    for question in (
+        "select count(*) from runs",
+        "select version_num from alembic_version",
+        "select username from users",
+    ):
         assert postgres.psql(question, "restored") == postgres.psql(question, "mlflow") != "0"

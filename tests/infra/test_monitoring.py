@@ -84,14 +84,19 @@ def test_the_alert_tells_a_training_that_stands_still(tmp_path: Path) -> None:
     fired = {"exp_labels": {"severity": "warning", "run": "stands"}}
     fired["exp_annotations"] = {
         "summary": summary.format("stands"),
-        "description": "It may be saving its last checkpoint, or wait for workers. The log of the train stage says which.",
+        "description": (
+            "It may be saving its last checkpoint, or wait for workers. The log of the train stage says which."
+        ),
     }
     alert = {"alertname": "TrainingStandsStill"}
     tests = [
         {
             "interval": "1m",
             "input_series": series,
-            "alert_rule_test": [alert | {"eval_time": "30m", "exp_alerts": []}, alert | {"eval_time": "50m", "exp_alerts": [fired]}],
+            "alert_rule_test": [
+                alert | {"eval_time": "30m", "exp_alerts": []},
+                alert | {"eval_time": "50m", "exp_alerts": [fired]},
+            ],
         }
     ]
     path = tmp_path / "test.yaml"

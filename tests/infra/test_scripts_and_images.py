@@ -38,7 +38,9 @@ def test_scripts_stop_at_the_first_error_and_may_be_run(script: Path) -> None:
 
 
 def test_hadolint_finds_nothing() -> None:
-    done = run(tool("hadolint"), "--ignore", "DL3059", *DOCKERFILES)  # each RUN is a layer that stays when others change
+    done = run(
+        tool("hadolint"), "--ignore", "DL3059", *DOCKERFILES
+    )  # each RUN is a layer that stays when others change
     assert done.returncode == 0, done.stdout
 
 
@@ -57,7 +59,11 @@ def test_hadolint_rejects_a_planted_error(planted: str, rule: str, tmp_path: Pat
 def test_images_run_as_somebody_by_number_on_a_pinned_base(path: Path) -> None:
     text = path.read_text()
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE)[-1] == "1000:1000"
-    bases = {name.split()[0] for name in re.findall(r"^FROM (.*)$", text, re.MULTILINE)} - {"base", "with-cpu", "with-cuda"}
+    bases = {name.split()[0] for name in re.findall(r"^FROM (.*)$", text, re.MULTILINE)} - {
+        "base",
+        "with-cpu",
+        "with-cuda",
+    }
     assert all(re.search(r":\d+\.\d+\.\d+", base) for base in bases), bases
 
 
@@ -114,7 +120,9 @@ def test_the_project_is_laid_out_anew_and_keeps_what_runs_left(tmp_path: Path) -
     for path in ("results/train/model.json", ".state/runs/key", "data/mine/1.png", "pipelines/gone.py", "dvc.lock"):
         (project / path).parent.mkdir(parents=True, exist_ok=True)
         (project / path).write_text("theirs")
-    done = run(INFRA / "docker" / "lay-out.sh", project, env=os.environ | {"PARAMS": str(params), "DVC_NO_ANALYTICS": "1"})
+    done = run(
+        INFRA / "docker" / "lay-out.sh", project, env=os.environ | {"PARAMS": str(params), "DVC_NO_ANALYTICS": "1"}
+    )
     assert done.returncode == 0, done.stderr
     assert (project / "params.yaml").read_text() == "seed: 7\n"
     assert (project / "pipelines" / "train.py").read_text() == (ROOT / "pipelines" / "train.py").read_text()

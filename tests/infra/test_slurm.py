@@ -14,7 +14,8 @@ from tests.infra.conftest import INFRA, ROOT, tool
 
 SCRIPT = INFRA / "slurm" / "train.sbatch"
 COMMANDS = {
-    "srun": 'while [[ $1 == --* ]]; do shift; done\n[ "$1" != hostname ] || { echo 10.1.2.3 10.9.9.9; exit; }\nexec "$@"',
+    "srun": "while [[ $1 == --* ]]; do shift; done\n"
+    '[ "$1" != hostname ] || { echo 10.1.2.3 10.9.9.9; exit; }\nexec "$@"',
     "scontrol": 'if [ "$1" = show ]; then printf "%s\\n" first second; else echo "$@" >> calls; fi',
     "ray": 'echo "$@" > ray.args\nstat -c %a "$RAY_AUTH_TOKEN_PATH" > token.mode\n'
     'while [ "$1" != -- ]; do shift; done\nshift\n"$@"',
@@ -82,7 +83,8 @@ def test_a_command_that_fails_fails_the_job(project: Path) -> None:
 
 def test_when_time_is_up_the_training_saves_and_the_job_goes_back_into_the_queue(project: Path) -> None:
     (project / ".venv" / "bin" / "pkill").write_text(
-        "#!/bin/bash\n" 'echo "$@" > pkill.args\nfor file in /proc/[0-9]*; do\n'
+        "#!/bin/bash\n"
+        'echo "$@" > pkill.args\nfor file in /proc/[0-9]*; do\n'
         '  if [ "$(readlink "$file/cwd")" = "$PWD" ] && tr "\\0" " " < "$file/cmdline" | grep -qE "${!#}"; then\n'
         '    kill -TERM "${file#/proc/}"\n  fi\ndone 2> /dev/null\n'
     )

@@ -33,7 +33,9 @@ def test_certificates_are_good_for_the_names_they_were_made_for(tmp_path: Path) 
 def test_key_and_certificate_belong_together_and_the_authority_stays(tmp_path: Path) -> None:
     make(tmp_path, "head")
     authority, first = (tmp_path / "ca.crt").read_text(), (tmp_path / "tls.crt").read_text()
-    ssl.create_default_context(cafile=str(tmp_path / "ca.crt")).load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    ssl.create_default_context(cafile=str(tmp_path / "ca.crt")).load_cert_chain(
+        tmp_path / "tls.crt", tmp_path / "tls.key"
+    )
     make(tmp_path, "head", "worker")
     assert (tmp_path / "ca.crt").read_text() == authority
     assert (tmp_path / "tls.crt").read_text() != first
