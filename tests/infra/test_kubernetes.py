@@ -141,25 +141,26 @@ def test_what_every_cluster_has() -> None:
         assert spec["rayVersion"] == version("ray")
         assert spec["authOptions"]["mode"] == "token"
         assert spec["enableInTreeAutoscaling"]
-        for pod in [spec["headGroupSpec"]["template"], *(group["template"] for group in spec["workerGroupSpecs"])]:
-            memory = {
-                volume["name"]
-                for volume in pod["spec"]["volumes"]
-                if volume.get("emptyDir", {}).get("medium") == "Memory"
-            }
-            container = pod["spec"]["containers"][0]
-            assert {mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] in memory} == {
-                "/dev/shm"
-            }
-            assert {"name": "project", "mountPath": "/project"} in container["volumeMounts"]
+        for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+            pod = group["template"]["spec"]
+            mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+            assert mounts["project"] == "/project"
+            (shared,) = [one for one in pod["volumes"] if one.get("emptyDir", {}).get("medium") == "Memory"]
+            assert mounts[shared["name"]] == "/dev/shm"
+            assert int(group["rayStartParams"]["object-store-memory"]) <= amount(shared["emptyDir"]["sizeLimit"])
+
+
+def amount(text: str) -> int:
+    """Bytes."""
+    return int(text[:-2]) * {"Mi": 2**20, "Gi": 2**30}[text[-2:]]
 
 
 def test_a_job_and_a_standing_cluster_have_the_same_pods() -> None:
     for place in ("dev", "prod"):
         job = render(f"kuberay/overlays/{place}/job")[0]["spec"]["rayClusterSpec"]
         cluster = next(one for one in render(f"kuberay/overlays/{place}") if one["kind"] == "RayCluster")["spec"]
-        assert cluster.pop("gcsFaultToleranceOptions") if "gcsFaultToleranceOptions" in cluster else True
-        assert job == cluster
+        assert cluster["gcsFaultToleranceOptions"]["redisAddress"] == "gcs-store:6379"
+        assert job == {key: value for key, value in cluster.items() if key != "gcsFaultToleranceOptions"}
 
 
 def test_a_job_is_tried_again_and_ends_its_cluster() -> None:
