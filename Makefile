@@ -4,9 +4,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 UV := 0.13.8
 PORT ?= 5000
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile -q --universal --python-version 3.11 --generate-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-slow test-faults lint format lock ui clean
+.PHONY: help setup repro test test-slow test-faults test-infra lint format lock lock-cpu ui clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -37,6 +38,17 @@ test-slow: .venv/.ready  ## the long ones: end-to-end variants, kills, mutations
 test-faults: .venv/.ready  ## real runs with processes killed, disks full, files damaged; prints a table
 	@pytest -m faults tests/faults
 
+test-infra: .venv/.ready .venv/infra/.ready .venv/mlflow/.ready  ## the manifests of infra/: validators, scripts, an MLflow server
+	@PATH="$$PATH:$(CURDIR)/.venv/infra/bin" INFRA_MLFLOW="$(CURDIR)/.venv/mlflow" pytest -m "slow or not slow" tests/infra
+
+.venv/infra/.ready: requirements-infra.lock
+.venv/mlflow/.ready: infra/mlflow/requirements.lock
+.venv/infra/.ready .venv/mlflow/.ready: .venv/.ready
+	@echo "installing $(filter %.lock,$^) into $(@D)"
+	@uv venv -q --clear $(@D)
+	@uv pip install -q --python $(@D)/bin/python --require-hashes -r $(filter %.lock,$^)
+	@touch $@
+
 lint: .venv/.ready  ## style and types
 	@ruff check .
 	@ruff format --check .
@@ -47,9 +59,16 @@ format: .venv/.ready  ## put the code in the standard form
 	@ruff format -q .
 	@python -m pipelines.params --schema > params.schema.json
 
-lock: .venv/.ready  ## resolve requirements.lock anew from pyproject.toml
-	@UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
-	  --extra dev pyproject.toml -o requirements.lock
+lock: .venv/.ready  ## resolve requirements.lock and those of infra/ anew from pyproject.toml
+	@$(COMPILE) --upgrade --extra dev pyproject.toml -o requirements.lock
+	@$(COMPILE) --upgrade --group infra -o requirements-infra.lock
+	@$(COMPILE) --upgrade --group mlflow-server --constraints requirements.lock -o infra/mlflow/requirements.lock
+	@$(COMPILE) --upgrade --group ray-on-gcp --constraints requirements.lock -o infra/ray/gcp.lock
+
+lock-cpu: .venv/.ready  ## requirements-cpu.lock from PyTorch's own index, so that the CPU image's downloads are pinned too
+	@UV_CUSTOM_COMPILE_COMMAND="make lock-cpu" uv pip compile -q --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	  --torch-backend cpu --generate-hashes --constraints <(grep -oE '^[A-Za-z0-9._-]+==[^\\]+' requirements.lock) \
+	  pyproject.toml -o requirements-cpu.lock
 
 ui: .venv/.ready  ## open MLflow on the embedded store, http://127.0.0.1:5000 (PORT=...)
 	@python -m pipelines.ui --port $(PORT)

@@ -32,6 +32,8 @@ class RaySettings(Section):
 
     address: str | None = None
     """Of a running cluster (`ray://host:10001`, `host:6379`); null: start Ray on this machine for the stage."""
+    insecure: bool = False
+    """Join a cluster on another machine without a token. Whoever reaches such a cluster can run commands on it."""
     workers: Workers | tuple[Workers, Workers] | Literal["auto"] = "auto"
     """Training workers; `auto`: a power of two that fits the machine's cores (or GPUs) and the virtual shards; two
     numbers: as many as the cluster has at the time, from the first to the second."""

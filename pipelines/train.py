@@ -110,12 +110,13 @@ def trained(job: Job, settings: Settings, tracker: Tracker) -> Finished:
         print(f"run {job.key} has finished its {steps} steps before; nothing to train")
         return there
     from pipelines.cluster.costs import Costs
+    from pipelines.cluster.gauges import Gauges
     from pipelines.cluster.trainer import train
     from pipelines.cluster.watch import watching
 
     print(f"run {job.key}: {steps} steps, checkpoints in {job.run}; starting the workers", flush=True)
     costs = Costs(job.key)
-    with watching(steps, tracker) as watch:
+    with watching(steps, tracker, Gauges(job.key, job.params.train.batch_size)) as watch:
 
         def hear(event: Event) -> None:
             costs.hear(event)

@@ -15,6 +15,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from ipaddress import ip_address
+from pathlib import Path
 from types import ModuleType
 
 from pipelines.errors import TrainingError
@@ -35,10 +37,10 @@ def ray_session(settings: Settings) -> Iterator[ModuleType]:
     of this workspace (DVC may run a stage in a copy of the project) and use one thread each.
 
     Raises:
-        TrainingError: Ray does not start, or the cluster does not answer.
+        TrainingError: Ray does not start, the cluster does not answer, or it is elsewhere and no token is set.
     """
     address = settings.ray.address
-    _check(address)
+    _check(address, settings.ray.insecure)
     with _environment(_for_all() if address else _for_own_ray()):
         import ray
 
@@ -56,7 +58,7 @@ def ray_session(settings: Settings) -> Iterator[ModuleType]:
             ray.shutdown()
 
 
-def _check(address: str | None) -> None:
+def _check(address: str | None, insecure: bool) -> None:
     """Refuse an address that is not a cluster's; Ray itself would go on knocking for a quarter of an hour."""
     if address is None or address == "auto":
         return
@@ -68,10 +70,33 @@ def _check(address: str | None) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         raise TrainingError(f"ray.address must be HOST:6379 or ray://HOST:10001, got {address}")
+    if not insecure and not _on_this_machine(host.strip("[]")) and not _has_token():
+        raise TrainingError(
+            f"ray.address is {address}, on another machine, and no token is set: whoever reaches a cluster without one "
+            "can run commands on it. Set RAY_AUTH_MODE=token and the cluster's token (RAY_AUTH_TOKEN, a file named by "
+            "RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token); ray.insecure: true joins it all the same"
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
     except OSError as error:
         raise _no_answer(address, error) from error
+
+
+def _on_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _has_token() -> bool:
+    """Whether Ray will show a token, looked for where Ray looks for it."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        return False
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return True
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return (Path(path) if path else Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _no_answer(address: str, error: Exception) -> TrainingError:

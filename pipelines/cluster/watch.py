@@ -13,6 +13,7 @@ from diffusion.training.points import LossPoint, Point
 from pipelines.cluster.events import Advanced, Busy, Event, Measured, NotSaved, Saved, Started, Stopped, Told, Unusual
 
 if TYPE_CHECKING:
+    from pipelines.cluster.gauges import Gauges
     from pipelines.report.progress import Bar
 
 
@@ -29,9 +30,10 @@ class Tracker(Protocol):
 class Watch:
     """Hears the events of a training: draws its bar, says where it goes on from, passes the curves on."""
 
-    def __init__(self, steps: int, tracker: Tracker, stack: ExitStack) -> None:
+    def __init__(self, steps: int, tracker: Tracker, gauges: Gauges, stack: ExitStack) -> None:
         self._steps = steps
         self._tracker = tracker
+        self._gauges = gauges
         self._stack = stack
         self._bar: Bar | None = None
         self._hardware: dict[int, str] = {}
@@ -63,6 +65,7 @@ class Watch:
         self._bar.update(event.step)
         for point in event.points:
             self._tracker.metrics(point.step, metrics_of(point))
+        self._gauges.started(event.step)
 
         self._tracker.tags({"workers": str(event.workers), f"workers.from_step_{event.step}": str(event.workers)})
 
@@ -75,6 +78,7 @@ class Watch:
     def _advanced(self, step: int) -> None:
         if self._bar:
             self._bar.update(step)
+        self._gauges.advanced(step)
 
     def _measured(self, point: Point) -> None:
         self._tracker.metrics(point.step, metrics_of(point))
@@ -84,6 +88,7 @@ class Watch:
                 self._bar.update(point.step, loss=point.loss)
             elif point.source == "validation":
                 self._bar.update(point.step, bits_per_dim=point.total)
+        self._gauges.measured(point)
 
     def _pace(self, step: int) -> None:
         """Steps per second since the last point of the loss."""
@@ -95,10 +100,10 @@ class Watch:
 
 
 @contextmanager
-def watching(steps: int, tracker: Tracker) -> Iterator[Watch]:
+def watching(steps: int, tracker: Tracker, gauges: Gauges) -> Iterator[Watch]:
     """A watch whose bar ends with the block."""
     with ExitStack() as stack:
-        yield Watch(steps, tracker, stack)
+        yield Watch(steps, tracker, gauges, stack)
 
 
 def start_lines(event: Started, *, again: bool) -> list[str]:

@@ -7,7 +7,19 @@ import pytest
 
 from diffusion.training.points import BoundPoint, LossPoint
 from pipelines.cluster.events import Advanced, Busy, Measured, Started
+from pipelines.cluster.gauges import Gauges
 from pipelines.cluster.watch import start_lines, watching
+
+
+class Exported(Gauges):
+    """Gauges that remember."""
+
+    def __init__(self) -> None:
+        super().__init__("key", batch_size=1)
+        self.names: list[str] = []
+
+    def _set(self, name: str, value: float, source: str = "") -> None:
+        self.names.append(name)
 
 
 class Tracked:
@@ -44,11 +56,11 @@ def test_what_a_person_is_told_at_the_start() -> None:
 
 
 def test_the_watch_passes_the_curves_on(capsys: pytest.CaptureFixture[str]) -> None:
-    tracked = Tracked()
+    tracked, exported = Tracked(), Exported()
     loss = LossPoint(2, 0.5, 3.0, 0.1)
     bound = BoundPoint("validation", 4, 0.01, 2.0, 0.5, 0.1, 0.2, 0.3, (1.5, 0.5))
     running = replace(bound, source="running", step=3)
-    with watching(10, tracked) as watch:
+    with watching(10, tracked, exported) as watch:
         watch.hear(started(2, points=(loss,)))
         watch.hear(Advanced(3))
         watch.hear(Measured(running))
@@ -75,11 +87,13 @@ def test_the_watch_passes_the_curves_on(capsys: pytest.CaptureFixture[str]) -> N
     assert "resumed from the checkpoint of step 2" in shown
     assert "training  4/10 steps" in shown
     assert "bits per dim 2.51" in shown
+    bound_twice = ["diffusion_bound_bits_per_dim"] * 2
+    assert exported.names == ["diffusion_step", "diffusion_step", *bound_twice]
 
 
 def test_each_attempts_workers_and_machines_are_told() -> None:
     tracked = Tracked()
-    with watching(10, tracked) as watch:
+    with watching(10, tracked, Exported()) as watch:
         watch.hear(started(0, workers=4))
         watch.hear(Busy(1, "x86_64, 2 CPUs", {"cpu_utilization_percentage": 90.0}))
         watch.hear(started(5, workers=2))

@@ -200,6 +200,8 @@ def _closed_port() -> int:
         ("head:port", "must be HOST:6379"),
         ("127.0.0.1:{port}", "does not answer: .*refused"),
         ("ray://127.0.0.1:{port}", "does not answer: .*refused"),
+        ("[::1]:{port}", "does not answer"),
+        ("localhost:{port}", "does not answer"),
     ],
 )
 def test_an_address_without_a_cluster_is_refused_at_once(address: str, message: str) -> None:
@@ -209,3 +211,44 @@ def test_an_address_without_a_cluster_is_refused_at_once(address: str, message: 
         ray_session(Settings(ray=RaySettings(address=address))),
     ):
         pass
+
+
+@pytest.fixture
+def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An environment without one, with a home folder in which there may be one."""
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def reach(address: str, **settings: bool) -> None:
+    with ray_session(Settings(ray=RaySettings(address=address, **settings))):
+        pass
+
+
+@pytest.mark.parametrize("address", ["elsewhere.invalid:6379", "ray://elsewhere.invalid:10001"])
+def test_a_cluster_elsewhere_is_joined_with_a_token_only(
+    address: str, no_token: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused, asked = "no token is set: whoever reaches", "does not answer"
+    with pytest.raises(TrainingError, match=refused):
+        reach(address)
+    with pytest.raises(TrainingError, match=asked):
+        reach(address, insecure=True)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    with pytest.raises(TrainingError, match=refused):  # Ray would not show it
+        reach(address)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    with pytest.raises(TrainingError, match=asked):
+        reach(address)
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    with pytest.raises(TrainingError, match=refused):
+        reach(address)
+    (no_token / ".ray").mkdir()
+    (no_token / ".ray" / "auth_token").write_text("secret")
+    with pytest.raises(TrainingError, match=asked):
+        reach(address)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(no_token / "none"))
+    with pytest.raises(TrainingError, match=refused):
+        reach(address)
