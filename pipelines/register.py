@@ -156,24 +156,12 @@ def _make(
     upload(store, run_id, packed, measurement)
     came_from = origin.pack(workspace(), packed.with_name("origin"))
     origin.upload(store, run_id, packed.with_name("origin"), came_from)
-    _log_data(store, run_id, found)
     logged = log_model(quiet_mlflow(settings), run_id, found.trained, found.weights)
     if not client.search_registered_models(f"name='{name}'"):
         client.create_registered_model(name)
     tags = _facts(params, found) | came_from | measurement | pending(params.register_.gate)
     made = client.create_model_version(name, logged.artifact_location, run_id, tags=tags, model_id=logged.model_id)
     return int(made.version)
-
-
-def _log_data(store: Store, run_id: str, found: Results) -> None:
-    """The images on which the model was evaluated, as MLflow shows data; without them, or with others here, nothing."""
-    from pipelines.data.manifest import MANIFEST, read_manifest
-    from pipelines.tracking.inputs import dataset_of
-
-    if (results("prepare") / MANIFEST).exists():
-        manifest = read_manifest(results("prepare"))
-        if manifest.digest == found.evaluation["bits_per_dim"]["card"]["data_digest"]:
-            store.client.log_inputs(run_id, datasets=[dataset_of(manifest, "evaluation")])
 
 
 def _facts(params: Params, found: Results) -> dict[str, str]:

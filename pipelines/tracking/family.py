@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from pipelines.tracking.inputs import dataset_input
 from pipelines.tracking.spool import RunIdentity, spool_folder
 from pipelines.tracking.store import Store, exclusive
 
@@ -50,6 +51,8 @@ class _Wanted:
                 self._client.delete_run(twin.info.run_id)
         run_id = str(chosen.info.run_id)
         self._complete(run_id, chosen.data)
+        if self._parent and self._identity.data and not chosen.inputs.dataset_inputs:
+            self._client.log_inputs(run_id, datasets=[dataset_input(self._identity.data)])
         return run_id
 
     def _look(self, *, deleted: bool = False) -> list[Any]:

@@ -12,11 +12,13 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from pipelines.data.manifest import MANIFEST, Manifest, read_manifest
 from pipelines.errors import first_line
 from pipelines.params import Params
 from pipelines.project import results
 from pipelines.runs.digest import digest
 from pipelines.settings import Settings, tracking_uri
+from pipelines.tracking.inputs import dataset_facts
 from pipelines.tracking.leftovers import amount
 from pipelines.tracking.lineage import lineage, params_flat
 from pipelines.tracking.machine import Machine, Work
@@ -131,13 +133,15 @@ def _unsent(spool: Spool, settings: Settings, problem: str) -> str:
 
 def identity(stage: str, params: Params, key: str) -> RunIdentity:
     """What names the run of a stage, and the facts known at its start."""
+    manifest = _prepared()
     return RunIdentity(
         experiment=params.register_.name,
-        pipeline=pipeline_key(params),
+        pipeline=pipeline_key(params, manifest),
         stage=stage,
         key=key,
         params=params_flat(params),
         tags=lineage() | _sweep(),
+        data=dataset_facts(manifest, stage) if manifest else None,
     )
 
 
@@ -147,10 +151,13 @@ def _sweep() -> dict[str, str]:
     return {"sweep": name} if name else {}
 
 
-def pipeline_key(params: Params) -> str:
+def pipeline_key(params: Params, manifest: Manifest | None) -> str:
     """The parent run: one per content of params.yaml and of the prepared data."""
-    from pipelines.data.manifest import MANIFEST, read_manifest
-
-    prepared = results("prepare")
-    data = read_manifest(prepared).digest if (prepared / MANIFEST).exists() else None
+    data = manifest.digest if manifest else None
     return digest({"params": params.model_dump(mode="json", by_alias=True), "data": data})
+
+
+def _prepared() -> Manifest | None:
+    """Of the prepared data, if there is any."""
+    folder = results("prepare")
+    return read_manifest(folder) if (folder / MANIFEST).exists() else None

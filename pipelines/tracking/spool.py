@@ -52,6 +52,8 @@ class RunIdentity:
     """Of the stage's own work; a resumed stage goes on in the run with the same key."""
     params: dict[str, str]
     tags: dict[str, str]
+    data: dict[str, str] | None = None
+    """The images that it reads, see `inputs.py`."""
 
     @property
     def name(self) -> str:

@@ -1,15 +1,18 @@
 """The runs in MLflow: one of each, also where two make it at once, an answer is lost, or a person deletes it."""
 
+import json
 from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
+from pipelines.data.manifest import read_manifest
 from pipelines.errors import TrackingError
 from pipelines.tracking import family
 from pipelines.tracking.delivery import Delivery
 from pipelines.tracking.run import identity as run_identity
 from pipelines.tracking.store import connect
+from tests.pipelines.stage_inputs import prepared_digits
 from tests.pipelines.tracking.embedded import runs, tell
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
@@ -85,3 +88,18 @@ def test_a_run_that_is_gone_for_good_is_made_anew_with_all_that_the_spool_has(wo
     sending.run()
     (anew,) = runs(workplace, "train")
     assert [point.step for point in store.client.get_metric_history(anew.info.run_id, "loss")] == [1, 2]
+
+
+def test_the_images_that_a_stage_reads_are_its_input_once(workplace, monkeypatch):
+    prepared = prepared_digits(workplace.folder / "results/prepare")
+    store = connect(workplace.settings, workplace.params.register_.name)
+    for stage in ("train", "sample", "train"):
+        family.find_or_make_run(store, run_identity(stage, workplace.params, "k"))
+    (trained,), (sampled,) = runs(workplace, "train"), runs(workplace, "sample")
+    assert sampled.inputs.dataset_inputs == []
+    (of_training,) = trained.inputs.dataset_inputs
+    assert (of_training.dataset.name, of_training.tags[0].value) == ("digits", "training")
+    assert of_training.dataset.digest == read_manifest(prepared).digest[:36]
+    assert json.loads(of_training.dataset.profile)["test"] == 365
+    (parent,) = runs(workplace, "pipeline")
+    assert parent.inputs.dataset_inputs == []
