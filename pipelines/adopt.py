@@ -23,20 +23,16 @@ def main() -> None:
     asked = _arguments()
     params, settings = load_params(changes=asked.set), load_settings()
     from pipelines.measure.elsewhere import Plan
-    from pipelines.register import read_results, register
+    from pipelines.register import register, results_in, told
 
     scratch = state() / "remeasured"
     scratch.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=scratch) as folder:
         measured = Plan.of(asked.folder, "ema", params, settings, Path(folder)).carry_out(Path(folder))
         print(measured.evaluation.summary(), flush=True)
-        found = read_results(asked.folder, measured.evaluated, measured.samples)
+        found = results_in(asked.folder, measured.evaluated, measured.samples, elsewhere=True)
         receipt, new = register(params, settings, found)
-    if not new:
-        print(f"{receipt.name} version {receipt.version} is this model with this evaluation already")
-        return
-    alias = "now champion" if receipt.champion else "champion stays"
-    print(f"registered {receipt.name} version {receipt.version}; {alias}: {receipt.decision}")
+    print(told(receipt, new=new))
 
 
 def _arguments() -> argparse.Namespace:

@@ -43,7 +43,7 @@ def main() -> None:
     columns = columns_of(entries, by_recipe=asked.by == "recipe")
     found = blocks(columns, base_of(columns, asked.against), by_recipe=asked.by == "recipe")
     write(columns, found, form, asked)
-    raise SystemExit(status_of(found))
+    raise SystemExit(status_of(columns, found))
 
 
 def chosen_entries(asked: argparse.Namespace, settings: Settings) -> list[Entry]:
@@ -97,11 +97,23 @@ def base_of(columns: Sequence[Column], against: str | None) -> str:
     return columns[0].title
 
 
-def status_of(found: Sequence[Block]) -> int:
+def missing(columns: Sequence[Column], found: Sequence[Block]) -> dict[str, list[str]]:
+    """Quantity -> the columns in which it was never measured; empty if all were measured in all."""
+    if not found:
+        return {"anything": [column.title for column in columns]}
+    lacking = {}
+    for quantity in dict.fromkeys(block.quantity for block in found):
+        there = {title for block in found if block.quantity == quantity for title in block.titles}
+        if lost := [column.title for column in columns if column.title not in there]:
+            lacking[quantity] = lost
+    return lacking
+
+
+def status_of(columns: Sequence[Column], found: Sequence[Block]) -> int:
     """The exit status."""
     from pipelines.comparison.verdict import Says
 
-    if any(block.other for block in found):
+    if any(block.other for block in found) or missing(columns, found):
         return INCOMPARABLE
     headline = [cell for b in found for m, cells in b.rows if m.key in ("total", "value") for cell in cells.values()]
     return WORSE if any(cell.verdict and cell.verdict.says is Says.WORSE for cell in headline) else 0
@@ -109,18 +121,20 @@ def status_of(found: Sequence[Block]) -> int:
 
 def remedies(columns: Sequence[Column], found: Sequence[Block]) -> list[str]:
     """What cannot be compared and why, and the command that helps."""
+    from pipelines.comparison import recipes
+
     lines = []
     for block in (block for block in found if block.other):
         first = next(b for b in found if b.quantity == block.quantity)
         here = " and ".join(title for title in block.titles if title not in first.titles)
         there = " and ".join(title for title in first.titles if title not in block.titles)
         lines.append(f"{here} cannot be compared with {there} by {block.quantity}: another {block.differs()}.")
-    unmeasured = [c.title for c in columns if not any(entry.measurements for entry in c.entries)]
-    if unmeasured:
-        lines.append(f"{' and '.join(unmeasured)}: no measurement in the registry.")
+    for quantity, titles in missing(columns, found).items():
+        lines.append(f"{' and '.join(titles)} cannot be compared by {quantity}: not measured.")
     if lines:
         numbers = " ".join(str(entry.version.number) for column in columns for entry in column.entries)
         lines.append(f"To measure all in one way, that of params.yaml: python -m pipelines.remeasure {numbers}")
+    lines += [f"{title} holds versions that were trained by different code." for title in recipes.mixed(columns)]
     return lines
 
 

@@ -41,6 +41,8 @@ class Receipt:
     """The gate's reason."""
     model_digest: str
     evaluation_digest: str
+    comparable: bool = True
+    """Whether the champion was measured in the same way."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Results:
     """Folder of its evaluation."""
     samples: Path
     model_digest: str
-    training: dict[str, Any]
-    """results/train/metrics.json; empty for a model that was trained elsewhere."""
+    training: dict[str, Any] | None
+    """results/train/metrics.json; None for a model that was trained elsewhere."""
     evaluation: dict[str, Any]
     """metrics.json of the evaluation."""
     evaluation_digest: str
@@ -67,14 +69,24 @@ class Results:
         return str(self.evaluation["bits_per_dim"]["card"]["weights"])
 
 
-def read_results(trained: Path | None = None, evaluated: Path | None = None, samples: Path | None = None) -> Results:
-    """The outputs of train, sample and evaluate; of these folders, or of results/.
+def read_results() -> Results:
+    """The outputs of train, sample and evaluate.
 
     Raises:
         TrackingError: one is missing, or the evaluation is of another model.
     """
-    trained, evaluated = trained or results("train"), evaluated or results("evaluate")
-    samples = samples or results("sample")
+    return results_in(results("train"), results("evaluate"), results("sample"))
+
+
+def results_in(trained: Path, evaluated: Path, samples: Path, *, elsewhere: bool = False) -> Results:
+    """The same from these folders.
+
+    Args:
+        elsewhere: the model was trained elsewhere: nothing of this project says how.
+
+    Raises:
+        TrackingError: as `read_results`.
+    """
     for path in (trained / "model.json", evaluated / "metrics.json", samples / "samples.npy"):
         if not path.exists():
             raise TrackingError(f"{_shown(path)} is missing: run `dvc repro` first")
@@ -85,10 +97,10 @@ def read_results(trained: Path | None = None, evaluated: Path | None = None, sam
         evaluated,
         samples,
         model["digests"]["content"],
-        json.loads(training.read_text()) if training.exists() else {},
+        json.loads(training.read_text()) if training.exists() and not elsewhere else None,
         json.loads(content),
         sha256(content).hexdigest(),
-        model["card"].get("run", ""),
+        "" if elsewhere else model["card"].get("run", ""),
     )
     measured = found.evaluation["bits_per_dim"]["card"]["model_digest"]
     if measured not in model["digests"].values():
@@ -130,7 +142,7 @@ def register(params: Params, settings: Settings, found: Results) -> tuple[Receip
         elif new:
             number = there.number
             upload(store, there.run_id, packed, measurement)
-            tags = stamped(measurement, time.time_ns() // 1_000_000) | pending(params.register_.gate)
+            tags = pending(params.register_.gate) | stamped(measurement, time.time_ns() // 1_000_000)
             for tag, value in tags.items():
                 store.client.set_model_version_tag(name, str(number), tag, value)
         else:
@@ -154,8 +166,10 @@ def _make(
     name, client = params.register_.name, store.client
     run_id = find_or_make_run(store, identity("register", params, found.evaluation_digest))
     upload(store, run_id, packed, measurement)
-    came_from = origin.pack(workspace(), packed.with_name("origin"))
-    origin.upload(store, run_id, packed.with_name("origin"), came_from)
+    came_from: dict[str, str] = {}
+    if found.training is not None:
+        came_from = origin.pack(workspace(), packed.with_name("origin"))
+        origin.upload(store, run_id, packed.with_name("origin"), came_from)
     logged = log_model(quiet_mlflow(settings), run_id, found.trained, found.weights)
     if not client.search_registered_models(f"name='{name}'"):
         client.create_registered_model(name)
@@ -170,7 +184,7 @@ def _facts(params: Params, found: Results) -> dict[str, str]:
     from pipelines.tracking.took import total
 
     bits = found.evaluation["bits_per_dim"]
-    took = {"train": total("train", found.run_key), "sample": total("sample", _samples_key(found.samples))}
+    took = {"train": total("train", found.run_key)}
     return lineage() | {
         "model.digest": found.model_digest,
         "data.digest": bits["card"]["data_digest"],
@@ -179,7 +193,7 @@ def _facts(params: Params, found: Results) -> dict[str, str]:
         "platforms": json.dumps(_platforms(found.trained)),
         "bits_per_dim": f"{bits['total']:.6g}",
         **{name: f"{distance['value']:.6g}" for name, distance in distances(found.evaluation).items()},
-        "training": json.dumps(found.training, sort_keys=True),
+        "training": json.dumps(found.training or {}, sort_keys=True),
         "params": json.dumps(_params_of(found, params_flat(params)), sort_keys=True),
         "took": json.dumps({stage: cost for stage, cost in took.items() if cost}, sort_keys=True),
     }
@@ -193,18 +207,33 @@ def _platforms(trained: Path) -> list[dict[str, Any]]:
 def _params_of(found: Results, params: dict[str, str]) -> dict[str, str]:
     """Of a model that was trained elsewhere those alone by which it was measured."""
     own = ("process.", "model.", "train.")
-    return params if found.training else {k: v for k, v in params.items() if not k.startswith(own)}
-
-
-def _samples_key(samples: Path) -> str:
-    from pipelines.runs.digest import digest
-
-    return digest(json.loads((samples / "samples.json").read_text()))
+    return params if found.training is not None else {k: v for k, v in params.items() if not k.startswith(own)}
 
 
 def _receipt(version: Version, found: Results, decision: dict[str, Any]) -> Receipt:
-    champion, reason = decision.get("champion", False), decision.get("reason", "")
-    return Receipt(version.name, version.number, champion, reason, found.model_digest, found.evaluation_digest)
+    return Receipt(
+        name=version.name,
+        version=version.number,
+        champion=decision.get("champion", False),
+        decision=decision.get("reason", ""),
+        model_digest=found.model_digest,
+        evaluation_digest=found.evaluation_digest,
+        comparable=decision.get("comparable", True),
+    )
+
+
+def told(receipt: Receipt, *, new: bool) -> str:
+    """What a person is told."""
+    if not new:
+        return f"{receipt.name} version {receipt.version} is this model with this evaluation already: nothing to do"
+    alias = "now champion" if receipt.champion else "champion stays"
+    line = f"registered {receipt.name} version {receipt.version}; {alias}: {receipt.decision}"
+    if receipt.comparable:
+        return line
+    return (
+        f"{line}\nto compare them: python -m pipelines.remeasure @champion && python -m pipelines.promote "
+        f"{receipt.version}"
+    )
 
 
 def main() -> None:
@@ -221,11 +250,7 @@ def main() -> None:
         tracker.tags({"model.version": str(receipt.version), "gate.champion": str(receipt.champion).lower()})
     with outputs(results("register")) as folder:
         (folder / RECEIPT).write_text(json.dumps(asdict(receipt), indent=2) + "\n")
-    if not new:
-        print(f"{receipt.name} version {receipt.version} is this model with this evaluation already: nothing to do")
-        return
-    alias = "now champion" if receipt.champion else "champion stays"
-    print(f"registered {receipt.name} version {receipt.version}; {alias}: {receipt.decision}")
+    print(told(receipt, new=new))
 
 
 if __name__ == "__main__":

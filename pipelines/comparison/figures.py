@@ -6,6 +6,7 @@ import base64
 import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,9 +72,10 @@ def scatters(columns: Sequence[Column], block: Block) -> list[Figure]:
     first = measured.pop(block.base, None)
     made = []
     for title, second in list(measured.items())[:_SCATTERS]:
-        if first is not None and (both := together(first, second, "total")) is not None:
-            picture = _png(partial(image_by_image, block.base, title, both))
-            made.append(Figure(picture, f"bits per image of {title} against {block.base}"))
+        with suppress(TrackingError):  # the note of the numbers says so
+            if first is not None and (both := together(first, second, "total")) is not None:
+                picture = _png(partial(image_by_image, block.base, title, both))
+                made.append(Figure(picture, f"bits per image of {title} against {block.base}"))
     return made
 
 

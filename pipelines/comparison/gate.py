@@ -55,13 +55,16 @@ class Champion:
     measurements: Sequence[Measurement]
 
 
-def decide(measured: Measurement, speed: float | None, current: Champion | None, gate: GateParams) -> Decision:
+def decide(measured: Measurement, current: Champion | None, gate: GateParams) -> Decision:
     """What the gate says of a model that was measured so.
 
     Args:
-        speed: images per second of its sampling, if known.
         current: what it must beat; None: nothing, so that only the absolute demands count.
+
+    Raises:
+        TrackingError: a table of images cannot be had: a weaker test would be another gate.
     """
+    speed = measured.sampling.get("per_second")
     checks = [_finite(measured), _enough(measured, gate), *_fast_enough(speed, gate)]
     if current is None:
         checks.append(Check("first", True, "the first version"))

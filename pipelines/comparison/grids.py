@@ -63,7 +63,10 @@ def _of_block(block: Block, columns: Sequence[Column]) -> Grid:
     against = f"against {block.base}" if len(block.titles) > 1 else ""
     pairs = {c.verdict.pairs for _, cells in block.rows for c in cells.values() if c.verdict and c.verdict.pairs}
     note = f"compared image by image on {max(pairs):,} images" if pairs else ""
-    return Grid(f"{_WHAT.get(block.quantity, block.quantity)}{other}", tuple(titles), rows, _joined(against, note))
+    weaker = f"by the standard errors alone, which sees less: {'; '.join(block.weaker)}" if block.weaker else ""
+    return Grid(
+        f"{_WHAT.get(block.quantity, block.quantity)}{other}", tuple(titles), rows, _joined(against, note, weaker)
+    )
 
 
 _WHAT = {"bits_per_dim": "bound on the test images, bits per dimension"}
@@ -105,7 +108,7 @@ def _plain(text: str) -> GridCell:
 
 
 def _speed(entry: Entry) -> str:
-    cost = entry.version.took.get("sample", {})
+    cost = entry.measurements[0].sampling if entry.measurements else {}
     return f"{cost['per_second']:.3g} on {cost['workers']} workers" if cost.get("per_second") else ""
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import TrackingError
 from pipelines.report.scores import distances
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ class Measurement:
     """Milliseconds since 1970."""
     fetch: Callable[[], Path]
     """The folder with its tables and samples, verified; raises TrackingError."""
+    sampling: dict[str, Any] = field(default_factory=dict)
+    """What drawing its samples took, as `pipelines.tracking.took.total` says; empty if that is not known."""
 
     @property
     def quantities(self) -> list[str]:
@@ -45,23 +46,25 @@ class Measurement:
         return self.fetch()
 
     @cached_property
-    def per_image(self) -> pd.DataFrame | None:
-        """The terms of the bound by image, in bits/dim, indexed by `image_id`; None if the file is gone."""
+    def per_image(self) -> pd.DataFrame:
+        """The terms of the bound by image, in bits/dim, indexed by `image_id`.
+
+        Raises:
+            TrackingError: the file cannot be had.
+        """
         import pandas as pd
 
-        try:
-            return pd.read_parquet(self.folder / "per_image.parquet").set_index("image_id")
-        except (TrackingError, OSError):
-            return None
+        return pd.read_parquet(self.folder / "per_image.parquet").set_index("image_id")
 
 
 def together(first: Measurement, second: Measurement, term: str) -> pd.DataFrame | None:
-    """What each image that both were measured on costs, columns `first` and `second`; None where a table is gone or
-    they share fewer than two."""
+    """What each image that both were measured on costs, columns `first` and `second`; None if these are fewer than two.
+
+    Raises:
+        TrackingError: a table cannot be had.
+    """
     import pandas as pd
 
-    if first.per_image is None or second.per_image is None:
-        return None
     series = [first.per_image[term], second.per_image[term]]
     both = pd.concat(series, axis=1, join="inner", keys=["first", "second"])
     return both if len(both) > 1 else None

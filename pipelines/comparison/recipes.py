@@ -17,11 +17,19 @@ def recipe(params: dict[str, str]) -> tuple[tuple[str, str], ...]:
 
 
 def by_recipe(entries: Sequence[Entry]) -> list[Column]:
-    """One column for each recipe, in the order of their first versions: `A` (1, 3, 4), `B` (2) .."""
-    found: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
+    """One column for each recipe, in the order of their first versions: `A` (1, 3, 4), `B` (2) ..
+
+    Of versions with the same seed the last one counts: they are no two draws.
+    """
+    found: dict[tuple[tuple[str, str], ...], dict[str, Entry]] = {}
     for entry in entries:
-        found.setdefault(recipe(entry.version.params), []).append(entry)
-    return [Column(_name(k, group), tuple(group)) for k, group in enumerate(found.values())]
+        found.setdefault(recipe(entry.version.params), {})[entry.version.params.get(SEED, "")] = entry
+    return [Column(_name(k, list(group.values())), tuple(group.values())) for k, group in enumerate(found.values())]
+
+
+def mixed(columns: Sequence[Column]) -> list[str]:
+    """Titles of the columns whose versions were trained by different code."""
+    return [c.title for c in columns if len({entry.version.tags.get("source.digest") for entry in c.entries}) > 1]
 
 
 def _name(k: int, group: Sequence[Entry]) -> str:

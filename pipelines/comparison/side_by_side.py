@@ -13,6 +13,7 @@ from pipelines.comparison.cards import differing_fields, field
 from pipelines.comparison.measurement import Measurement
 from pipelines.comparison.metrics import Metric, metrics_of
 from pipelines.comparison.verdict import LEVEL, Incomparable, Verdict, judge, verdict_of
+from pipelines.errors import TrackingError
 from pipelines.tracking.registry import Version
 
 
@@ -61,6 +62,8 @@ class Block:
     """Title of the column that the others are judged against."""
     rows: tuple[tuple[Metric, dict[str, Cell]], ...]
     """Metric -> title -> cell; a column that was not measured so has none."""
+    weaker: tuple[str, ...] = ()
+    """Why columns could not be compared image by image, where their tables cannot be had."""
 
     @property
     def titles(self) -> list[str]:
@@ -87,12 +90,16 @@ def blocks(columns: Sequence[Column], base: str, *, by_recipe: bool = False, lev
     for quantity in dict.fromkeys(metric.quantity for metric in metrics_of(everything)):
         groups = _groups(quantity, columns)
         for card, measured in groups:
-            fill = _of_recipes if by_recipe else _of_versions
             judged_against = base if base in measured else next(iter(measured))
             metrics = [metric for metric in metrics_of(everything) if metric.quantity == quantity]
-            rows = [(metric, fill(metric, measured, judged_against, level)) for metric in metrics]
+            weaker: list[str] = []
+            if by_recipe:
+                rows = [(metric, _of_recipes(metric, measured, judged_against, level)) for metric in metrics]
+            else:
+                rows = [(metric, _of_versions(metric, measured, judged_against, level, weaker)) for metric in metrics]
             other = tuple(differing_fields(groups[0][0], card))
-            found.append(Block(quantity, card, other, judged_against, tuple(row for row in rows if row[1])))
+            filled = tuple(row for row in rows if row[1])
+            found.append(Block(quantity, card, other, judged_against, filled, tuple(dict.fromkeys(weaker))))
     return found
 
 
@@ -120,12 +127,18 @@ def _measured(quantity: str, card: dict[str, object], columns: Sequence[Column])
     return {title: measurements for title, measurements in found.items() if measurements}
 
 
-def _of_versions(metric: Metric, measured: dict[str, list[Measurement]], base: str, level: float) -> dict[str, Cell]:
+def _of_versions(
+    metric: Metric, measured: dict[str, list[Measurement]], base: str, level: float, weaker: list[str]
+) -> dict[str, Cell]:
     (first,) = measured[base]
     cells = {}
     for title, (measurement,) in measured.items():
         if (value := metric.value(measurement)) is not None:
-            said = None if title == base else judge(metric, first, measurement, level)
+            try:
+                said = None if title == base else judge(metric, first, measurement, level)
+            except TrackingError as error:
+                weaker.append(str(error))
+                said = judge(metric, first, measurement, level, pairs=False)
             verdict = None if isinstance(said, Incomparable) else said
             cells[title] = Cell(value, metric.error(measurement), verdict)
     return cells
@@ -141,9 +154,10 @@ def _of_recipes(metric: Metric, measured: dict[str, list[Measurement]], base: st
             continue
         mean, several = float(np.mean(values)), len(values) > 1
         error = float(np.std(values, ddof=1)) / sqrt(len(values)) if several else None
-        verdict = None
+        verdict, difference = None, None
         if title != base and several and len(numbers[base]) > 1 and metric.judged:
             difference = welch(numbers[base], values)
+        if difference is not None and difference.standard_error:  # seeds that all end alike say nothing of a spread
             verdict = verdict_of(difference, metric.good, max(abs(mean), abs(float(np.mean(numbers[base])))), level)
         cells[title] = Cell(mean, error, verdict, len(values))
     return cells

@@ -78,11 +78,17 @@ def verdict_of(
 
 
 def judge(
-    metric: Metric, first: Measurement, second: Measurement, level: float = LEVEL
+    metric: Metric, first: Measurement, second: Measurement, level: float = LEVEL, *, pairs: bool = True
 ) -> Verdict | Incomparable | None:
     """The second measurement against the first; None where one lacks the number or its error.
 
     Means over the same images are compared image by image: what makes an image dear to both cancels.
+
+    Args:
+        pairs: False for a weaker test by the two standard errors, where the tables of images cannot be had.
+
+    Raises:
+        TrackingError: they cannot.
     """
     values = [metric.value(one) for one in (first, second)]
     errors = [metric.error(one) for one in (first, second)]
@@ -91,7 +97,7 @@ def judge(
     if fields := differing_fields(first.card(metric.quantity), second.card(metric.quantity)):
         return Incomparable(tuple(fields))
     size = max(abs(value) for value in values if value is not None)
-    if metric.paired and (both := together(first, second, metric.key)) is not None:
+    if pairs and metric.paired and (both := together(first, second, metric.key)) is not None:
         return verdict_of(paired(both["first"], both["second"]), metric.good, size, level, len(both))
     a, b = (Measured(value, error) for value, error in zip(values, errors, strict=True))  # type: ignore[arg-type]
     return verdict_of(unpaired(a, b), metric.good, size, level)

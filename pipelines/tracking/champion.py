@@ -8,6 +8,7 @@ and moves it to the version with the highest number, so that all end at the same
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -36,12 +37,12 @@ class Promotion:
 
 def promotions(known: list[Version]) -> list[Promotion]:
     """All of them in order; of two with the same number the one that counts, that of the older version, is the last."""
-    found = [
-        Promotion(version=version.number, **json.loads(text))
-        for version in known
-        for name, text in version.tags.items()
-        if name.startswith(_TAG)
-    ]
+    found = []
+    for version in known:
+        for name in version.tags:
+            if name.startswith(_TAG):
+                with suppress(TypeError):  # else another program's
+                    found.append(Promotion(version=version.number, **version.read(name)))
     return sorted(found, key=lambda promotion: (promotion.number, -promotion.version))
 
 

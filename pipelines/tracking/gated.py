@@ -19,7 +19,7 @@ from pipelines.tracking.measurements import measurements
 from pipelines.tracking.registry import CHAMPION, Version, at, versions
 from pipelines.tracking.store import Store
 
-_PENDING = "gate.pending"
+_PENDING = "gate.asked"
 _DECISION = "gate"
 _REASON = "gate.reason"
 
@@ -31,7 +31,7 @@ def pending(gate: GateParams) -> dict[str, str]:
 
 def decision_of(version: Version) -> dict[str, Any]:
     """What the gate last said of it: `champion`, `against`, `reason`, `checks`; empty if it was never asked."""
-    return dict(json.loads(version.tags.get(_DECISION, "{}")))
+    return version.read(_DECISION)
 
 
 def judged(version: Version, known: list[Version], gate: GateParams, settings: Settings) -> Decision:
@@ -48,7 +48,7 @@ def judged(version: Version, known: list[Version], gate: GateParams, settings: S
         raise TrackingError(
             f"version {version.number} has no measurement: run `python -m pipelines.remeasure {version.number}`"
         )
-    return decide(measured[0], version.took.get("sample", {}).get("per_second"), rival, gate)
+    return decide(measured[0], rival, gate)
 
 
 def settle(store: Store, settings: Settings, name: str) -> list[Version]:
@@ -64,10 +64,10 @@ def settle(store: Store, settings: Settings, name: str) -> list[Version]:
 def _settle_one(store: Store, settings: Settings, version: Version, known: list[Version]) -> None:
     client, name, number = store.client, version.name, str(version.number)
     if CHAMPION not in version.aliases:
-        decision = judged(version, known, GateParams.model_validate_json(version.tags[_PENDING]), settings)
-        if decision.champion and not promote(store, known, version, "gate", decision.reason):
-            return  # another one was promoted at the same time: judge again, against that one
-        told = {**asdict(decision), "reason": decision.reason}
+        decision = judged(version, known, GateParams.model_validate(version.read(_PENDING)), settings)
+        told = {**asdict(decision), "reason": decision.reason, "comparable": decision.comparable}
         client.set_model_version_tag(name, number, _DECISION, json.dumps(told))
         client.set_model_version_tag(name, number, _REASON, decision.reason)
+        if decision.champion and not promote(store, known, version, "gate", decision.reason):
+            return  # another one was promoted at the same time: judge again, against that one
     client.delete_model_version_tag(name, number, _PENDING)

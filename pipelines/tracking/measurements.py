@@ -7,8 +7,10 @@ metrics.json. Its files come first and its tag last: without the tag it is not t
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -19,9 +21,11 @@ import numpy as np
 from pipelines.comparison.measurement import Measurement
 from pipelines.errors import TrackingError
 from pipelines.project import state
+from pipelines.runs.digest import digest as digest_of
 from pipelines.settings import Settings
 from pipelines.tracking.registry import Version
 from pipelines.tracking.store import Store, quiet_mlflow, tracking_errors
+from pipelines.tracking.took import total
 
 METRICS = "metrics.json"
 SAMPLES = "samples.npy"
@@ -29,6 +33,8 @@ SHOWN = 64
 """Samples that are kept with a measurement: the first ones, uint8 (64, C, H, W) in 0..levels-1."""
 _TABLES = ("per_image.parquet", "per_timestep.parquet", "bound_shares.csv")
 _TAG = "measurement."
+_NAMED = re.compile(r"measurement\.(?P<digest>[0-9a-f]{64})")
+"""Other tags that begin like that are not ours; the digest becomes the name of a folder."""
 
 
 def pack(evaluated: Path, samples: Path, into: Path) -> dict[str, str]:
@@ -46,7 +52,8 @@ def pack(evaluated: Path, samples: Path, into: Path) -> dict[str, str]:
         np.save(file, np.array(images[:SHOWN]), allow_pickle=False)
     content = (into / METRICS).read_bytes()
     files = {path.name: sha256(path.read_bytes()).hexdigest() for path in sorted(into.iterdir())}
-    value = {"metrics": json.loads(content), "files": files}
+    drawn = total("sample", digest_of(json.loads((samples / "samples.json").read_text())))
+    value = {"metrics": json.loads(content), "files": files, "sampling": drawn}
     return {_TAG + sha256(content).hexdigest(): json.dumps(value, sort_keys=True)}
 
 
@@ -59,11 +66,12 @@ def upload(store: Store, run_id: str, packed: Path, tag: dict[str, str]) -> None
 def measurements(version: Version, settings: Settings) -> list[Measurement]:
     """All measurements of a version, newest first."""
     found = []
-    for name, text in version.tags.items():
-        if name.startswith(_TAG):
-            digest, value = name.removeprefix(_TAG), json.loads(text)
-            fetch = partial(_fetch, version, digest, value["files"], settings)
-            found.append(Measurement(digest, value["metrics"], value.get("when_ms", version.created_ms), fetch))
+    for name in version.tags:
+        value = version.read(name)
+        if (match := _NAMED.fullmatch(name)) and "metrics" in value:
+            fetch = partial(_fetch, version, match["digest"], value.get("files", {}), settings)
+            when_ms = value.get("when_ms", version.created_ms)
+            found.append(Measurement(match["digest"], value["metrics"], when_ms, fetch, value.get("sampling", {})))
     return sorted(found, key=lambda measurement: -measurement.when_ms)
 
 
@@ -89,7 +97,6 @@ def _fetch(version: Version, digest: str, files: dict[str, str], settings: Setti
     """
     kept = state() / "registry" / digest[:32]
     if not _intact(kept, files):
-        shutil.rmtree(kept, ignore_errors=True)
         kept.parent.mkdir(exist_ok=True)
         mlflow = quiet_mlflow(settings)
         with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
@@ -100,7 +107,11 @@ def _fetch(version: Version, digest: str, files: dict[str, str], settings: Setti
                     f"the files of measurement {digest[:12]} of {version.name} version {version.number} are gone or "
                     f"changed since they were registered: run `python -m pipelines.remeasure {version.number}`"
                 )
-            shutil.copytree(arrived, kept, dirs_exist_ok=True)
+            shutil.rmtree(kept, ignore_errors=True)
+            with suppress(OSError):  # another process has brought them there
+                arrived.rename(kept)
+    if not _intact(kept, files):
+        raise TrackingError(f"{kept} is written by another process: try again")
     return kept
 
 

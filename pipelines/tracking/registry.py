@@ -39,17 +39,25 @@ class Version:
     @property
     def params(self) -> dict[str, str]:
         """All parameters, flat."""
-        return dict(json.loads(self.tags.get("params", "{}")))
+        return self.read("params")
 
     @property
     def training(self) -> dict[str, Any]:
         """results/train/metrics.json as it was; empty for a model that was trained elsewhere."""
-        return dict(json.loads(self.tags.get("training", "{}")))
+        return self.read("training")
 
     @property
     def took(self) -> dict[str, dict[str, Any]]:
         """Stage -> what it cost: see `pipelines.tracking.took`."""
-        return dict(json.loads(self.tags.get("took", "{}")))
+        return self.read("took")
+
+    def read(self, tag: str) -> dict[str, Any]:
+        """A tag that holds a JSON object; empty where it is missing or another program wrote something else there."""
+        try:
+            value = json.loads(self.tags.get(tag, "{}"))
+        except ValueError:
+            return {}
+        return dict(value) if isinstance(value, dict) else {}
 
 
 def versions(store: Store, name: str) -> list[Version]:

@@ -5,6 +5,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from mlflow import MlflowClient
 
 from pipelines import compare, register, summary
 from pipelines.errors import TrackingError
@@ -148,11 +149,60 @@ def test_a_decision_that_a_killed_process_did_not_carry_out_is_carried_out(workp
     assert [v.aliases for v in registered(workplace)] == [()]
     register.main()
     assert [v.aliases for v in registered(workplace)] == [("champion",)]
+    assert json.loads(receipt(workplace))["decision"] == "the first version"
 
     client = connect(workplace.settings, "ddpm-digits").client
     client.delete_registered_model_alias("ddpm-digits", "champion")  # a person's decision
     register.main()
     assert [v.aliases for v in registered(workplace)] == [()]
+
+
+def test_a_measurement_that_a_killed_process_added_is_judged(workplace, monkeypatch):
+    workplace.model(seed=1, total=2.0)
+    register.main()
+    workplace.model(seed=2, total=2.5)
+    register.main()
+    workplace.model(seed=2, total=1.5)
+    set_tag, made = MlflowClient.set_model_version_tag, []
+
+    def killed(client, name, number, tag, value):
+        made.append(tag)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        set_tag(client, name, number, tag, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_model_version_tag", killed)
+        with pytest.raises(KeyboardInterrupt):
+            register.main()
+    assert made[1].startswith("measurement.")
+    register.main()
+    assert [v.aliases for v in registered(workplace)] == [("previous",), ("champion",)]
+
+
+def test_what_other_programs_wrote_into_tags_is_passed_over(workplace, monkeypatch):
+    """The name of a measurement becomes a folder here: one that is no digest is none."""
+    runs = workplace.folder / ".state/runs"
+    runs.mkdir(parents=True)
+    (runs / "checkpoint").write_text("dear")
+    workplace.model(seed=1)
+    register.main()
+    client = connect(workplace.settings, "ddpm-digits").client
+    for tag, value in (
+        ("measurement.../runs", '{"metrics": {}, "files": {"x": "y"}}'),
+        ("measurement.later", "3"),
+        ("promotion.x", "nonsense"),
+        ("promotion.y", '{"number": 1}'),
+        ("took", "[]"),
+        ("params", "{"),
+    ):
+        client.set_model_version_tag("ddpm-digits", "1", tag, value)
+    client.create_model_version("ddpm-digits", "file:///elsewhere", tags={"gate.pending": "none"})
+    assert compared(monkeypatch=monkeypatch) == compare.INCOMPARABLE  # the second has no measurement
+    workplace.model(seed=2, total=1.9)
+    register.main()
+    assert (runs / "checkpoint").read_text() == "dear"
+    assert [v.aliases for v in registered(workplace)] == [("previous",), (), ("champion",)]
 
 
 def test_two_registrations_at_once_make_one_version(workplace):

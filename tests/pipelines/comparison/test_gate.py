@@ -1,11 +1,13 @@
 """Each demand of the gate: what passes it, what does not, and what it says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipelines.comparison.gate import Champion, Decision, decide
 from pipelines.comparison.measurement import Measurement
+from pipelines.errors import TrackingError
 from pipelines.sections import GateParams
 from tests.pipelines.comparison.made_up import measurement
 
@@ -16,7 +18,8 @@ def champion(tmp_path: Path) -> Champion:
 
 
 def decided(of: Measurement, champion: Champion | None, speed: float | None = None, **demands: object) -> Decision:
-    return decide(of, speed, champion, GateParams.model_validate(demands))
+    sampling = {} if speed is None else {"per_second": speed}
+    return decide(replace(of, sampling=sampling), champion, GateParams.model_validate(demands))
 
 
 def test_the_first_version_meets_the_absolute_demands_alone() -> None:
@@ -58,6 +61,11 @@ def test_the_distance(champion: Champion, tmp_path: Path) -> None:
     for demand, wanted in (("better", [True, False, False]), ("not_worse", [True, True, False]), ("off", [True] * 3)):
         assert [decided(m, champion, distance=demand).champion for m in (better, same, worse)] == wanted
     assert decided(worse, champion).reason.startswith("fd_classifier 6 against 3.5 of champion 3: worse")
+
+
+def test_no_weaker_test_is_taken_where_the_tables_are_away(champion: Champion) -> None:
+    with pytest.raises(TrackingError, match="gone"):
+        decided(measurement(total=1.9), champion)
 
 
 def test_what_cannot_be_compared_does_not_pass(champion: Champion, tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ def test_versions_are_judged_against_the_base(tmp_path: Path) -> None:
     assert total["1 champion"].verdict is None
     assert [total[title].verdict.says for title in ("2", "3")] == [Says.BETTER, Says.WORSE]
     assert cells_of(found, "fd_classifier.value")["2"].verdict.says is Says.SAME
-    assert compare.status_of(found) == compare.WORSE
-    assert compare.status_of(blocks(columns[:2], "1 champion")) == 0
+    assert compare.status_of(columns, found) == compare.WORSE
+    assert compare.status_of(columns[:2], blocks(columns[:2], "1 champion")) == 0
     assert compare.remedies(columns, found) == []
     assert compare.base_of(columns, "3") == "3"
     with pytest.raises(ParamsError, match="--against 9 is not compared here; there are 1 champion, 2, 3"):
@@ -53,11 +53,31 @@ def test_other_cards_stand_apart_with_the_field_and_the_command() -> None:
         ("bits_per_dim", ["3"], ("first_time",)),
         ("fd_classifier", ["1", "2", "3"], ()),
     ]
-    assert compare.status_of(found) == compare.INCOMPARABLE
+    assert compare.status_of(columns, found) == compare.INCOMPARABLE
     first, last = compare.remedies(columns, found)
     assert first == ("3 cannot be compared with 1 and 2 by bits_per_dim: another first_time 8.")
     assert last.endswith("python -m pipelines.remeasure 1 2 3")
     assert "3" not in cells_of(found, "bits_per_dim.total")
+
+
+def test_what_was_not_measured_is_not_passed_over() -> None:
+    fid = measurement()
+    fid.content["fid"] = fid.content.pop("fd_classifier")
+    columns = [column(1, measurement()), column(2, fid), column(3)]
+    found = blocks(columns, "1")
+    assert compare.missing(columns, found) == {"bits_per_dim": ["3"], "fd_classifier": ["2", "3"], "fid": ["1", "3"]}
+    assert compare.status_of(columns, found) == compare.INCOMPARABLE
+    assert "2 and 3 cannot be compared by fd_classifier: not measured." in compare.remedies(columns, found)
+    lone = [column(1), column(2)]
+    assert compare.status_of(lone, blocks(lone, "1")) == compare.INCOMPARABLE
+
+
+def test_tables_that_are_away_weaken_a_verdict_and_that_is_said(tmp_path: Path) -> None:
+    columns = [column(1, measurement(tmp_path / "1", 2.0)), column(2, measurement(total=1.9))]
+    found = blocks(columns, "1")
+    assert found[0].weaker == ("gone",)
+    assert cells_of(found, "bits_per_dim.total")["2"].verdict.pairs is None
+    assert "which sees less: gone" in grids(columns, found)[0].note
 
 
 def test_measured_in_two_ways_it_stands_where_it_can_be_compared() -> None:
@@ -95,6 +115,16 @@ def test_recipes_are_versions_that_differ_in_the_seed_alone() -> None:
         "seed": ["0, 1, 2", "0, 1, 2", "0"],
         "train.steps": ["1000", "1000", "9"],
     }
+    again = recipes.by_recipe([*slow, entry(9, measurement(total=2.5), seed="0")])
+    assert [c.title for c in again] == ["A (9, 2, 3)"]  # the same seed twice is one draw
+    assert recipes.mixed(again) == []
+    equal = [entry(k, measurement(total=1.5), seed=str(k), model__channels="8") for k in (10, 11)]
+    alike = [entry(k, measurement(total=1.6), seed=str(k)) for k in (12, 13)]
+    columns = recipes.by_recipe([*equal, *alike])
+    assert (
+        cells_of(blocks(columns, columns[0].title, by_recipe=True), "bits_per_dim.total")[columns[1].title].verdict
+        is None
+    )
     assert "the noise is the spread between them" in explanation(columns, by_recipe=True)
     assert "of these weights, not of the recipes" in explanation(columns, by_recipe=False)
 

@@ -9,6 +9,7 @@ from diffusion.evaluation import Difference
 from pipelines.comparison.cards import differing_fields, field
 from pipelines.comparison.metrics import Metric, metrics_of
 from pipelines.comparison.verdict import Incomparable, Says, Verdict, judge, likely, matched, verdict_of
+from pipelines.errors import TrackingError
 from tests.pipelines.comparison.made_up import IMAGES, measurement
 
 
@@ -28,7 +29,7 @@ def test_pairs_tell_apart_what_means_with_errors_cannot(tmp_path: Path) -> None:
     backwards = judge(total, second, first)
     assert isinstance(backwards, Verdict)
     assert backwards.says is Says.WORSE
-    without = judge(total, measurement(total=2.0), measurement(total=1.97))
+    without = judge(total, measurement(total=2.0), measurement(total=1.97), pairs=False)
     assert isinstance(without, Verdict)
     assert (without.says, without.pairs) == (Says.SAME, None)
 
@@ -53,7 +54,11 @@ def test_other_cards_are_refused_and_other_seeds_devices_and_models_are_not() ->
     assert other == Incomparable(("first_time", "split"))
     assert "another first_time, split" in str(other)
     alike = {"seed": 5, "device": "cuda", "batch_size": 7, "model_digest": "f", "weights": "raw"}
-    assert isinstance(judge(named("bits_per_dim.total"), measurement(), measurement(bound_card=alike)), Verdict)
+    assert isinstance(
+        judge(named("bits_per_dim.total"), measurement(), measurement(bound_card=alike), pairs=False), Verdict
+    )
+    with pytest.raises(TrackingError, match="gone"):
+        judge(named("bits_per_dim.total"), measurement(), measurement())
     assert isinstance(
         judge(named("fd_classifier.value"), measurement(), measurement(bound_card={"split": "val"})), Verdict
     )
