@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,13 @@ def _name(file: Path) -> str:
 
 
 def _file_digest(file: Path) -> str:
-    tree = ast.parse(file.read_bytes(), filename=str(file))
-    return sha256_hex(canonical_json(_normal(tree)).encode())
+    return _digest_of(file.read_bytes(), str(file))
+
+
+@lru_cache(maxsize=1024)
+def _digest_of(source: bytes, name: str) -> str:
+    """Of one file; remembered, since several digests of a stage cover the same files."""
+    return sha256_hex(canonical_json(_normal(ast.parse(source, filename=name))).encode())
 
 
 def _normal(node: Any) -> Any:
