@@ -5,7 +5,7 @@ Numbers that were measured differently never stand in one row; the command that 
 
     python -m pipelines.compare @champion 7 --out comparison.html
     python -m pipelines.compare --last 5 --format markdown
-    python -m pipelines.compare --where train.steps>=4000 --where bits_per_dim<1.8
+    python -m pipelines.compare --where 'train.steps>=4000' --where 'bits_per_dim<1.8'
     python -m pipelines.compare --by recipe
 
 Exit status: 0 none is worse than the base; 3 one is, in bits per dimension or distance; 4 some were measured
@@ -184,7 +184,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m pipelines.compare", description=__doc__, formatter_class=form)
     parser.add_argument("versions", nargs="*", metavar="VERSION", help="number, @alias or models:/NAME/VERSION")
     parser.add_argument("--last", type=int, metavar="N", help="the last N of these")
-    parser.add_argument("--where", action="append", default=[], metavar="CONDITION", help="NAME<VALUE; may be repeated")
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="CONDITION", help="'NAME<VALUE', quoted; may be repeated"
+    )
     parser.add_argument("--against", metavar="VERSION", help="what the others are judged against (default: @champion)")
     parser.add_argument("--by", choices=("version", "recipe"), default="version", help="recipe: seeds together")
     parser.add_argument("--name", help="registered model (default: register.name of params.yaml)")
