@@ -71,7 +71,8 @@ def carry_out(
 
     places = [Place.of(trial, folder) for trial in found]
     left = [k for k, place in enumerate(places) if place.outcome is None]
-    width = Width.of(settings, max(1, len(left)), asked.at_once)
+    shards = min(trial.params.train.virtual_shards for trial in found)
+    width = Width.of(settings, max(1, len(left)), asked.at_once, shards)
     each = "as the cluster's settings say" if width.workers is None else f"{width.workers} workers each"
     print(
         f"sweep {name}: {len(found)} trials, {len(found) - len(left)} of them finished; {width.at_once} at once, {each}"
