@@ -67,6 +67,12 @@ def check_out(origin: Origin, project: Path, folder: Path, at: str | None = None
     """
     if not origin.version.training:
         raise TrackingError(f"version {origin.version.number} was trained elsewhere and adopted: no training to repeat")
+    if PARAMS in origin.left_out:
+        why = origin.left_out[PARAMS]
+        raise TrackingError(
+            f"params.yaml of version {origin.version.number} was not kept, since {why}: bring the project "
+            "back to its state by hand"
+        )
     if not (origin.folder / PARAMS).exists():
         raise TrackingError(f"version {origin.version.number} came from a project without params.yaml")
     if at is None and not (check := commit_check(origin, project)).ok:

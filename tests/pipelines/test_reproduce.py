@@ -112,6 +112,11 @@ def test_bad_places(project, tmp_path):
     (kept.folder / "changes.patch").write_text("--- a/nowhere\n+++ b/nowhere\n@@ -1 +1 @@\n-x\n+y\n")
     with pytest.raises(PipelineError, match="git apply"):
         check_out(kept, project, tmp_path / "again")
+    (kept.folder / "params.yaml").unlink()
+    left_out = {"git.left_out": json.dumps({"params.yaml": "it seems to hold a password or a key"})}
+    without = replace(kept, version=replace(kept.version, tags=kept.version.tags | left_out))
+    with pytest.raises(TrackingError, match=r"params.yaml of version 1 was not kept, since it seems to hold"):
+        check_out(without, project, tmp_path / "other")
     adopted = replace(kept, version=replace(kept.version, tags=kept.version.tags | {"training": "{}"}))
     with pytest.raises(TrackingError, match="trained elsewhere"):
         check_out(adopted, project, tmp_path / "other")
