@@ -84,7 +84,7 @@ def check_out(origin: Origin, folder: Path, at: str | None, variables: set[str])
 
     found = checkout.check_out(origin, workspace(), folder, at)
     _print([changes_check(origin), *found, environment_check(origin), machine_check(origin)])
-    unset = " ".join(f"-u {name}" for name in checkout.LEADING_ELSEWHERE if name in variables)
+    unset = " ".join(f"-u {shlex.quote(name)}" for name in checkout.leading_elsewhere(variables))
     again = f"cd {shlex.quote(str(folder))} && {f'env {unset} ' if unset else ''}dvc repro"
     same = all(check.ok for check in found)
     print(

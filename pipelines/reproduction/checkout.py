@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,8 @@ from pipelines.tracking.git import git, is_here
 from pipelines.tracking.origin import CODE, LOCK, PARAMS, Origin
 
 CLUSTER = "infra/cluster.yaml"
-LEADING_ELSEWHERE = (
-    "DVC_ROOT",
-    "MLFLOW_TRACKING_URI",
-    "PIPELINES__TRACKING__URI",
-    "PIPELINES__STORAGE__URI",
-)
-"""Environment variables that would connect the clone with the project, its server or its checkpoints."""
+_OUTWARDS = ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+_OUTWARD_SECTIONS = ("PIPELINES__STORAGE", "PIPELINES__TRACKING")
 _FACTS = """
 import json, sys
 from pipelines.params import load_params
@@ -93,6 +88,8 @@ def _put_in_place(origin: Origin, project: Path, folder: Path) -> Iterator[Check
     if (origin.folder / LOCK).exists():
         (folder / LOCK).write_bytes((origin.folder / LOCK).read_bytes())
     _cut_off(folder / CLUSTER)
+    (folder / ".dvc").mkdir(exist_ok=True)
+    (folder / ".dvc/config.local").write_text(f"[cache]\n    dir = {folder / '.dvc/cache'}\n")
     yield _data(origin, project, folder)
 
 
@@ -174,4 +171,13 @@ def facts_of(folder: Path, data_digest: str) -> dict[str, Any]:
 
 def environment() -> dict[str, str]:
     """This process's, without what leads out of the clone."""
-    return {name: value for name, value in os.environ.items() if name not in LEADING_ELSEWHERE}
+    outwards = leading_elsewhere(os.environ)
+    return {name: value for name, value in os.environ.items() if name not in outwards}
+
+
+def leading_elsewhere(variables: Iterable[str]) -> list[str]:
+    """Those environment variables that would connect the clone with the project, its server or its checkpoints.
+
+    Settings are read from any spelling in capitals or not, key by key or a section at once.
+    """
+    return sorted(name for name in variables if name in _OUTWARDS or name.upper().startswith(_OUTWARD_SECTIONS))

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines import register
 from pipelines.errors import ParamsError, PipelineError, TrackingError
-from pipelines.reproduction.checkout import check_out
+from pipelines.reproduction.checkout import check_out, environment, leading_elsewhere
 from pipelines.reproduction.here import commit_check, data_check
 from pipelines.runs.source import source_digest
 from pipelines.tracking.changes import changes
@@ -120,6 +120,31 @@ def test_bad_places(project, tmp_path):
     adopted = replace(kept, version=replace(kept.version, tags=kept.version.tags | {"training": "{}"}))
     with pytest.raises(TrackingError, match="trained elsewhere"):
         check_out(adopted, project, tmp_path / "other")
+
+
+def test_results_are_not_taken_from_a_cache_that_the_project_names(project, tmp_path, monkeypatch):
+    """Committed or in the person's own configuration, a cache elsewhere holds the run that is to be made again."""
+    from dvc.repo import Repo
+
+    stage = "stages:\n  make:\n    cmd: echo again >> ran && echo 1 > out\n    deps: [params.yaml]\n    outs: [out]\n"
+    write(project, dvc_dot_yaml=stage, _dot_gitignore="/out\n/ran\n")
+    Repo.init(str(project), no_scm=True).close()
+    write(project, _dot_dvc__config=f"[cache]\n    dir = {tmp_path / 'shared'}\n[core]\n    no_scm = true\n")
+    monkeypatch.chdir(project)
+    Repo().reproduce()
+    check_out(origin(project), project, tmp_path / "again")
+    monkeypatch.chdir(tmp_path / "again")
+    Repo().reproduce()
+    assert (tmp_path / "again/ran").exists()
+
+
+def test_the_environment_leads_nowhere_else(monkeypatch):
+    for name in ("PIPELINES__STORAGE", "pipelines__tracking__uri", "Pipelines__Storage__Uri", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("PIPELINES__RAY__WORKERS", "2")
+    found = environment()
+    assert not leading_elsewhere(found)
+    assert found["PIPELINES__RAY__WORKERS"] == "2"
 
 
 def test_the_raw_images_are_linked_where_they_are_the_same(project, tmp_path):
