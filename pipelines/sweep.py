@@ -97,15 +97,21 @@ def tell(found: Sequence[Trial], places: Sequence[Place], settings: Settings) ->
     """Print what came out; the exit status."""
     from rich.console import Console
 
-    from pipelines.sweeping.report import rows, table
+    from pipelines.sweeping.report import grouped, measured, table
 
     console = Console(highlight=False)
     finished = [(trial, place.outcome) for trial, place in zip(found, places, strict=True) if place.outcome]
     failed = [(trial, place) for trial, place in zip(found, places, strict=True) if not place.outcome]
     if finished:
-        best_first = rows([(trial, outcome) for trial, outcome in finished if outcome], settings)
-        console.print(table(best_first))
-        numbers = " ".join(str(row.outcome.version) for row in best_first)
+        rows, without = measured([(trial, outcome) for trial, outcome in finished if outcome], settings)
+        groups = grouped(rows)
+        for group in groups:
+            console.print(table(group))
+        for outcome in without:
+            console.print(
+                f"no measurement of version {outcome.version}: python -m pipelines.remeasure {outcome.version}"
+            )
+        numbers = " ".join(str(row.outcome.version) for group in groups for row in group.rows)
         seeds = len({trial.params.seed for trial in found}) > 1
         console.print(f"python -m pipelines.compare {numbers}{' --by recipe' if seeds else ''}", soft_wrap=True)
     for trial, place in failed:

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,9 @@ from pipelines import register
 from pipelines.errors import ParamsError, PipelineError, TrackingError
 from pipelines.reproduction.checkout import check_out, environment, leading_elsewhere
 from pipelines.reproduction.here import commit_check, data_check
+from pipelines.reproduction.verifying import verified
 from pipelines.runs.source import source_digest
+from pipelines.settings import Settings
 from pipelines.tracking.changes import changes
 from pipelines.tracking.origin import Origin, origin_of
 from pipelines.tracking.registry import Version, versions
@@ -136,6 +139,18 @@ def test_results_are_not_taken_from_a_cache_that_the_project_names(project, tmp_
     monkeypatch.chdir(tmp_path / "again")
     Repo().reproduce()
     assert (tmp_path / "again/ran").exists()
+
+
+def test_a_version_without_a_measurement_is_not_verified(project, tmp_path, monkeypatch):
+    content, metrics = {"digests": {"content": "w"}}, {"bits_per_dim": {"total": 1.0}}
+    write(
+        tmp_path,
+        results__train__model_dot_json=json.dumps(content),
+        results__evaluate__metrics_dot_json=json.dumps(metrics),
+    )
+    monkeypatch.setattr("pipelines.reproduction.verifying.read_manifest", lambda _: SimpleNamespace(digest="d1"))
+    found = verified(origin(project, **{"model.digest": "w"}).version, tmp_path, Settings())
+    assert [check.what for check in found if not check.ok] == ["evaluation"]
 
 
 def test_the_environment_leads_nowhere_else(monkeypatch):
