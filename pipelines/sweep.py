@@ -66,10 +66,10 @@ def carry_out(
         KeyboardInterrupt: after all have saved and stopped.
     """
     from pipelines.sweeping.family import Family
-    from pipelines.sweeping.place import Place
+    from pipelines.sweeping.place import places_of
     from pipelines.sweeping.running import Width, environment, run_all
 
-    places = [Place.of(trial, folder) for trial in found]
+    places = places_of(found, folder, settings)
     left = [k for k, place in enumerate(places) if place.outcome is None]
     shards = min(trial.params.train.virtual_shards for trial in found)
     width = Width.of(settings, max(1, len(left)), asked.at_once, shards)
