@@ -82,8 +82,8 @@ class Place:
         fresh.replace(self.folder / "outcome.json")
 
     def prepare(self, trial: Trial, source: Path, cache: str) -> None:
-        """Make the copy, anew so that nothing in it is of an earlier state of the project; leave it if a run still stops
-        in it. What its stages have made is in DVC's cache, and a training's checkpoints are in the project.
+        """Make the copy, anew so that nothing in it is of an earlier state of the project; leave it where a run still
+        stops. What its stages have made is in DVC's cache, and a training's checkpoints are in the project.
 
         Args:
             source: the project: its commit, with all that is changed in it.
