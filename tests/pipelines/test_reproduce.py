@@ -66,10 +66,42 @@ def origin(project: Path, **tags: str) -> Origin:
 def test_a_checkout_is_as_it_was(project, tmp_path):
     kept, folder = origin(project), tmp_path / "again"
     write(project, params_dot_yaml="seed: 5\n")  # the project has gone on
-    assert [str(check) for check in check_out(kept, project, folder) if not check.ok] == []
+    assert [str(check) for check in check_out(kept, project, folder, run_code=True) if not check.ok] == []
     assert (folder / "params.yaml").read_text() == "seed: 1\n"
     assert (folder / "diffusion/core.py").read_text() == "a = 2\n"
     assert (folder / "infra/cluster.yaml").read_text() == "tracking:\n  uri: null\nstorage:\n  uri: null  # here\n"
+
+
+def test_code_from_the_registry_runs_only_when_asked_for(project, tmp_path):
+    write(project, pipelines__params_dot_py=f"open({str(tmp_path / 'ran')!r}, 'w')\n{PARAMS}", notes_dot_md="mine\n")
+    kept = origin(project)
+    found = {check.what: check for check in check_out(kept, project, tmp_path / "read")}
+    assert "diffusion/core.py, notes.md, params.yaml, pipelines/params.py" in found["patch"].says
+    assert "--run-code" in str(found["patch"])
+    assert found["code"].ok
+    assert "run" not in found
+    assert "+open(" in git(tmp_path / "read", "diff", "HEAD")
+    assert not (tmp_path / "ran").exists()
+    assert all(check.ok for check in check_out(kept, project, tmp_path / "again", run_code=True))
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_patch_without_code_needs_no_leave(project, tmp_path):
+    git(project, "checkout", "-q", "diffusion")
+    write(project, README_dot_md="mine\n")
+    assert all(check.ok for check in check_out(origin(project), project, tmp_path / "again"))
+    write(project, infra__cluster_dot_yaml="ray:\n  address: elsewhere:6379\n")
+    (tmp_path / "kept").rename(tmp_path / "earlier")
+    assert "--run-code" in str(check_out(origin(project), project, tmp_path / "other")[0])
+
+
+def test_a_patch_that_leads_out_of_the_clone_is_refused(project, tmp_path):
+    outside = tmp_path / "profile"
+    (project / "params.yaml").unlink()
+    (project / "params.yaml").symlink_to(outside)
+    outside.write_text("seed: 1\n")
+    with pytest.raises(PipelineError, match=r"params.yaml a link to a place outside"):
+        check_out(origin(project), project, tmp_path / "again", run_code=True)
 
 
 def test_a_commit_on_no_branch_is_used_and_its_danger_told(project, tmp_path):
@@ -77,7 +109,7 @@ def test_a_commit_on_no_branch_is_used_and_its_danger_told(project, tmp_path):
     kept = origin(project)
     git(project, "reset", "-q", "--hard", "HEAD^")
     assert "git tag" in commit_check(kept, project).says
-    assert all(check.ok for check in check_out(kept, project, tmp_path / "again"))
+    assert all(check.ok for check in check_out(kept, project, tmp_path / "again", run_code=True))
 
 
 def test_what_differs_is_told(project, tmp_path):
@@ -91,7 +123,10 @@ def test_what_differs_is_told(project, tmp_path):
 
 
 def test_another_run_is_told(project, tmp_path):
-    found = {check.what: check for check in check_out(origin(project, **{"run.key": "x"}), project, tmp_path / "again")}
+    found = {
+        check.what: check
+        for check in check_out(origin(project, **{"run.key": "x"}), project, tmp_path / "again", run_code=True)
+    }
     assert "seed: 1 d1, wanted x" in found["run"].says
 
 
