@@ -4,6 +4,7 @@ VERSION is a number or @alias of register.name, or models:/NAME/VERSION.
 
     python -m pipelines.reproduce 7                          # commit, data, environment, command; what is here of it
     python -m pipelines.reproduce 7 --checkout ../again      # a clone as it was, checked; then `dvc repro` there
+    python -m pipelines.reproduce 7 --checkout ../again --run-code    # if its patch changes code, after reading that
     python -m pipelines.reproduce 7 --verify ../again        # exit status 1 if a digest or number is another
 
 The clone shares nothing with this project: no checkpoints, no registry, no cache.
@@ -39,7 +40,7 @@ def main() -> None:
 
     with origin_of(version, settings) as origin:
         if asked.checkout:
-            raise SystemExit(check_out(origin, asked.checkout.resolve(), asked.at, variables))
+            raise SystemExit(check_out(origin, asked.checkout.resolve(), asked.at, variables, run_code=asked.run_code))
         tell(origin)
 
 
@@ -73,27 +74,36 @@ def tell(origin: Origin) -> None:
     print(f"to check it out: python -m pipelines.reproduce {origin.version.number} --checkout FOLDER")
 
 
-def check_out(origin: Origin, folder: Path, at: str | None, variables: set[str]) -> int:
+def check_out(origin: Origin, folder: Path, at: str | None, variables: set[str], *, run_code: bool) -> int:
     """Make the clone and say whether it gives the same bits; the exit status.
 
     Args:
         variables: names of those in the environment of the person's shell.
+        run_code: whether code that the version's patch changes may run.
     """
     from pipelines.reproduction import checkout
     from pipelines.reproduction.here import changes_check, environment_check, machine_check
 
-    found = checkout.check_out(origin, workspace(), folder, at)
+    found = checkout.check_out(origin, workspace(), folder, at, run_code=run_code)
     _print([changes_check(origin), *found, environment_check(origin), machine_check(origin)])
-    unset = " ".join(f"-u {name}" for name in checkout.LEADING_ELSEWHERE if name in variables)
+    unset = " ".join(f"-u {shlex.quote(name)}" for name in checkout.leading_elsewhere(variables))
     again = f"cd {shlex.quote(str(folder))} && {f'env {unset} ' if unset else ''}dvc repro"
     same = all(check.ok for check in found)
+    number = origin.version.number
+    if any(check.what == "patch" and not check.ok for check in found):
+        print(
+            "The version's patch changes code, and whoever may write to the registry may have written it. Nothing of it "
+            f"was run. Read it:\n  git -C {shlex.quote(str(folder))} diff HEAD\nand, if you trust it:\n"
+            f"  python -m pipelines.reproduce {number} --checkout NEW_FOLDER --run-code"
+        )
+        return 1
     print(
         "All that its weights depend on is as it was: on the same kind of machine, with the same torch, this gives the "
         "same bits:"
         if same
         else "This is NOT all as it was (see NO above), so other weights are to be expected of"
     )
-    print(f"  {again}\n  python -m pipelines.reproduce {origin.version.number} --verify {shlex.quote(str(folder))}")
+    print(f"  {again}\n  python -m pipelines.reproduce {number} --verify {shlex.quote(str(folder))}")
     return 0 if same else 1
 
 
@@ -119,10 +129,13 @@ def _arguments() -> argparse.Namespace:
     either.add_argument("--checkout", type=Path, metavar="FOLDER", help="a new folder for a clone as it was")
     either.add_argument("--verify", type=Path, metavar="FOLDER", help="a checkout in which `dvc repro` has run")
     parser.add_argument("--at", metavar="COMMIT", help="with --checkout: another commit, where the version's is gone")
+    parser.add_argument("--run-code", action="store_true", help="with --checkout: run what the version's patch changed")
     parser.add_argument("--name", help="registered model (default: register.name of params.yaml)")
     asked = parser.parse_args()
     if asked.at and not asked.checkout:
         parser.error("--at goes with --checkout")
+    if asked.run_code and not asked.checkout:
+        parser.error("--run-code goes with --checkout")
     return asked
 
 

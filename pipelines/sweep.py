@@ -66,12 +66,13 @@ def carry_out(
         KeyboardInterrupt: after all have saved and stopped.
     """
     from pipelines.sweeping.family import Family
-    from pipelines.sweeping.place import Place
+    from pipelines.sweeping.place import places_of
     from pipelines.sweeping.running import Width, environment, run_all
 
-    places = [Place.of(trial, folder) for trial in found]
+    places = places_of(found, folder, settings)
     left = [k for k, place in enumerate(places) if place.outcome is None]
-    width = Width.of(settings, max(1, len(left)), asked.at_once)
+    shards = min(trial.params.train.virtual_shards for trial in found)
+    width = Width.of(settings, max(1, len(left)), asked.at_once, shards)
     each = "as the cluster's settings say" if width.workers is None else f"{width.workers} workers each"
     print(
         f"sweep {name}: {len(found)} trials, {len(found) - len(left)} of them finished; {width.at_once} at once, {each}"
@@ -96,15 +97,21 @@ def tell(found: Sequence[Trial], places: Sequence[Place], settings: Settings) ->
     """Print what came out; the exit status."""
     from rich.console import Console
 
-    from pipelines.sweeping.report import rows, table
+    from pipelines.sweeping.report import grouped, measured, table
 
     console = Console(highlight=False)
     finished = [(trial, place.outcome) for trial, place in zip(found, places, strict=True) if place.outcome]
     failed = [(trial, place) for trial, place in zip(found, places, strict=True) if not place.outcome]
     if finished:
-        best_first = rows([(trial, outcome) for trial, outcome in finished if outcome], settings)
-        console.print(table(best_first))
-        numbers = " ".join(str(row.outcome.version) for row in best_first)
+        rows, without = measured([(trial, outcome) for trial, outcome in finished if outcome], settings)
+        groups = grouped(rows)
+        for group in groups:
+            console.print(table(group))
+        for outcome in without:
+            console.print(
+                f"no measurement of version {outcome.version}: python -m pipelines.remeasure {outcome.version}"
+            )
+        numbers = " ".join(str(row.outcome.version) for group in groups for row in group.rows)
         seeds = len({trial.params.seed for trial in found}) > 1
         console.print(f"python -m pipelines.compare {numbers}{' --by recipe' if seeds else ''}", soft_wrap=True)
     for trial, place in failed:

@@ -31,11 +31,13 @@ def verified(version: Version, folder: Path, settings: Settings) -> list[Check]:
     model = json.loads((results / "train/model.json").read_text())["digests"]["content"]
     data = read_manifest(results / "prepare").digest
     metrics = json.loads((results / "evaluate/metrics.json").read_text())
-    first = measurements(version, settings)[-1]
+    kept = measurements(version, settings)
     return [
         _equal("data", version.tags.get("data.digest", ""), data),
         _equal("weights", version.model_digest, model),
-        _numbers(first.content, metrics),
+        _numbers(kept[-1].content, metrics)
+        if kept
+        else Check("evaluation", False, "no measurement of it is registered"),
     ]
 
 

@@ -1,13 +1,16 @@
 """A sweep's run in MLflow, with the pipelines of its trials as its children.
 
 A trial's stages find or make their pipeline's run as always, and name the sweep in its tags; this one adopts them.
-MLflow being away costs a line and stops nothing; the next look tries again.
+MLflow being away costs a line and stops nothing; the end of the sweep tries once more.
 """
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pipelines.errors import TrackingError
@@ -18,6 +21,7 @@ from pipelines.tracking.registry import versions
 from pipelines.tracking.store import Store, connect, tracking_errors
 
 _PARENT = "mlflow.parentRunId"
+_EVERY_S = 60.0
 
 
 class Family:
@@ -27,26 +31,32 @@ class Family:
         self._name, self._experiment, self._axes, self._settings = name, experiment, axes, settings
         self._store: Store | None = None
         self._run = ""
-        self._told = ""
+        self._next_s = 0.0
+        """By the monotonic clock; never again after a failure."""
 
-    def look(self, outcomes: Sequence[Outcome] = ()) -> None:
-        """Adopt the pipelines that are new, and those of these outcomes, which may have been made before the sweep."""
-        try:
-            with tracking_errors(self._settings):
-                self._look(outcomes)
-        except TrackingError as error:
-            self._store = None
-            if str(error) != self._told:
-                print(f"the sweep is not yet in MLflow: {error}", file=sys.stderr)
-                self._told = str(error)
+    def look(self) -> None:
+        """Adopt the pipelines that are new, at most once a minute, so that trials need not wait for MLflow."""
+        if time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + _EVERY_S
+            with self._errors_told():
+                self._look()
 
     def end(self, outcomes: Sequence[Outcome], status: str) -> None:
-        """The sweep is over."""
-        self.look(outcomes)
-        if self._store is not None:
-            self._store.client.set_terminated(self._run, status)
+        """The sweep is over: adopt these outcomes' pipelines too, which may have been made before it."""
+        with self._errors_told():
+            self._look(outcomes)
+            self._client.set_terminated(self._run, status)
 
-    def _look(self, outcomes: Sequence[Outcome]) -> None:
+    @contextmanager
+    def _errors_told(self) -> Iterator[None]:
+        try:
+            with tracking_errors(self._settings):
+                yield
+        except TrackingError as error:
+            self._store, self._next_s = None, math.inf
+            print(f"the sweep's own run in MLflow is not complete: {error}", file=sys.stderr)
+
+    def _look(self, outcomes: Sequence[Outcome] = ()) -> None:
         if self._store is None:
             self._store = connect(self._settings, self._experiment)
             self._run = self._find_or_make()

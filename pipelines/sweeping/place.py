@@ -5,14 +5,17 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.project import workspace
 from pipelines.reproduction.checkout import clone
-from pipelines.runs.digest import digest
+from pipelines.reproduction.here import raw_digest
+from pipelines.runs.digest import digest, sha256_hex
 from pipelines.runs.source import source_digest
+from pipelines.settings import Settings
 from pipelines.sweeping.space import Trial
 from pipelines.tracking.changes import changed_names
 from pipelines.tracking.git import asked
@@ -32,16 +35,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Place:
-    """Below the sweep's folder; named by parameters and code, so that the same trial is found again."""
+    """Below the sweep's folder; named by all that its outcome depends on, so that the same trial is found again."""
 
     folder: Path
-
-    @classmethod
-    def of(cls, trial: Trial, sweep: Path) -> Place:
-        """The place of a trial in a sweep."""
-        params = trial.params.model_dump(mode="json", by_alias=True)
-        code = source_digest([workspace() / name for name in CODE])
-        return cls(sweep / digest({"params": params, "code": code})[:12])
 
     @property
     def project(self) -> Path:
@@ -86,7 +82,8 @@ class Place:
         fresh.replace(self.folder / "outcome.json")
 
     def prepare(self, trial: Trial, source: Path, cache: str) -> None:
-        """Make the copy, unless it is there whole.
+        """Make the copy, anew so that nothing in it is of an earlier state of the project; leave it where a run still
+        stops. What its stages have made is in DVC's cache, and a training's checkpoints are in the project.
 
         Args:
             source: the project: its commit, with all that is changed in it.
@@ -95,9 +92,9 @@ class Place:
         Raises:
             PipelineError: `source` is in no git repository.
         """
-        if self.project.exists():
-            return
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.at_rest():
+            return
         making = self.folder / "project.new"
         shutil.rmtree(making, ignore_errors=True)
         clone(source, making, asked(source, "rev-parse", "HEAD") or "HEAD")
@@ -109,7 +106,26 @@ class Place:
         if not data.is_absolute() and not (making / data).exists():
             (making / data).parent.mkdir(parents=True, exist_ok=True)
             (making / data).symlink_to((source / data).resolve())
+        shutil.rmtree(self.project, ignore_errors=True)
         making.rename(self.project)
+
+
+def places_of(trials: Sequence[Trial], sweep: Path, settings: Settings) -> list[Place]:
+    """The places of a sweep's trials: other ones where code, stages, raw images or registry are not what they were."""
+    project = workspace()
+    shared = {
+        "code": source_digest([project / name for name in CODE]),
+        "stages": sha256_hex((project / "dvc.yaml").read_bytes()),
+        "registry": settings.tracking.uri,
+    }
+    folders = {trial.params.data.path for trial in trials if trial.params.data.source == "folder"}
+    images = {path: raw_digest(project, project / path) for path in folders if (project / path).exists()}
+    places = []
+    for trial in trials:
+        params = trial.params.model_dump(mode="json", by_alias=True)
+        name = digest({"params": params, "images": images.get(trial.params.data.path), **shared})
+        places.append(Place(sweep / name[:12]))
+    return places
 
 
 def _bring(path: Path, to: Path) -> None:

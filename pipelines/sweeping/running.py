@@ -6,6 +6,7 @@ they do without a sweep: one Ray inside the other's workers would share tokens, 
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -34,16 +35,70 @@ class Width:
     at_once: int
 
     @classmethod
-    def of(cls, settings: Settings, count: int, at_once: int | None) -> Width:
-        """So that trials times workers do not exceed the machine. On a cluster one trial at a time, unless asked."""
-        if settings.ray.address:
+    def of(cls, settings: Settings, count: int, at_once: int | None, shards: int) -> Width:
+        """So that trials times workers do not exceed the machine. On a cluster one trial at a time, unless asked.
+
+        Args:
+            shards: the smallest train.virtual_shards of the trials.
+
+        Raises:
+            TrainingError: not one trial fits.
+        """
+        from pipelines.cluster.parallel import nothing_fits
+
+        ray = settings.ray
+        if ray.address:
             return cls(None, at_once or 1)
-        cores = max(1, int((os.cpu_count() or 1) / settings.ray.cpus_per_worker))
-        if settings.ray.most_workers is None:
-            at_once = min(at_once or count, count, cores)
-            return cls(max(1, cores // at_once), at_once)
-        workers = settings.ray.most_workers
-        return cls(workers, min(at_once or count, max(1, cores // workers)))
+        machine = Machine.here(settings)
+        if ray.most_workers is None:
+            wide, widths = min(at_once or count, count, machine.trials(1)), _powers_of_two(shards)
+        else:
+            wide, widths = 1, range(ray.most_workers, ray.least_workers - 1, -1)
+        workers = next((workers for workers in widths if 0 < wide <= machine.trials(workers)), 0)
+        if not workers:
+            least = ray.least_workers
+            wanted = {"CPU": least * ray.cpus_per_worker, "GPU": least * ray.gpus_per_worker}
+            raise nothing_fits("no trial fits this machine", wanted, {"CPU": machine.cores, "GPU": machine.gpus})
+        return cls(workers, min(at_once or count, machine.trials(workers)))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What trials share, as Ray will count it, and what each of their workers takes of it."""
+
+    cores: int
+    gpus: int
+    cpus_per_worker: float
+    gpus_per_worker: float
+
+    @classmethod
+    def here(cls, settings: Settings) -> Machine:
+        """This one; with more cores than it has where the settings ask for so many workers."""
+        ray, gpus = settings.ray, 0
+        if ray.gpus_per_worker:
+            import torch
+
+            gpus = torch.cuda.device_count()
+        cores = max(os.cpu_count() or 1, math.ceil((ray.most_workers or 0) * ray.cpus_per_worker))
+        return cls(cores, gpus, ray.cpus_per_worker, ray.gpus_per_worker)
+
+    def trials(self, workers: int) -> int:
+        """How many of so many workers fit beside each other."""
+        by_cores = int(self.cores / (workers * self.cpus_per_worker))
+        gpus = whole_gpus(workers * self.gpus_per_worker)
+        if not gpus:
+            return by_cores
+        return min(by_cores, self.gpus * int(1 / gpus) if gpus < 1 else self.gpus // int(gpus))
+
+
+def whole_gpus(gpus: float) -> float:
+    """What Ray takes for a trial: a part of one, or whole ones."""
+    return gpus if gpus <= 1 else math.ceil(gpus)
+
+
+def _powers_of_two(most: int) -> list[int]:
+    """Up to `most`, the largest first."""
+    return [1 << bits for bits in reversed(range(most.bit_length()))]
 
 
 def environment(name: str, width: Width) -> dict[str, str]:
@@ -70,7 +125,7 @@ def run_all(
     own = settings.model_copy(update={"ray": settings.ray.model_copy(update={"address": None})})
     with ray_session(own) as ray, _terminated_as_interrupted():
         workers = width.workers or 0
-        cpus, gpus = workers * settings.ray.cpus_per_worker, workers * settings.ray.gpus_per_worker
+        cpus, gpus = workers * settings.ray.cpus_per_worker, whole_gpus(workers * settings.ray.gpus_per_worker)
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_kept)
         grace_s = settings.ray.grace_s + 15
         waiting = list(range(len(places)))

@@ -20,16 +20,23 @@ LARGEST = 2**20
 """Bytes of one file."""
 _MOST, _MOST_BYTES = 200, 4 * 2**20
 """Files, and bytes of all together."""
+SEEMS_SECRET = "it seems to hold a password or a key"
 _WRITTEN_BY_STAGES = {"dvc.lock"}
-_SECRET_NAMES = (".env", ".env.*", "*.env", ".netrc", "*.pem", "*.key", "id_*", "*secret*", "*credential*", "*token*")
+_SECRET_NAMES = (".env", ".env.*", "*.env", ".netrc", ".pgpass", "*.pem", "*.key")
+_SECRET_WORDS = ("id_*", "*secret*", "*credential*", "*token*", "*passw*")
+"""Names of files that are not source code: tokenizer.py holds none."""
+_SOURCE = {".py", ".pyi", ".c", ".cc", ".cpp", ".cu", ".h", ".hpp", ".js", ".ts", ".rs", ".go", ".java", ".sh"}
+_WORD = rb"(?i:passw(?:or)?d|passphrase|token|secret(?:[_-]?key)?|(?:access|api|private|auth)[_-]?key)"
+_VALUE = rb"[^\s'\"`$<{(\[~-][^\s'\"]{7,}"
+"""Eight characters or more that name nothing else, as `${TOKEN}` or `<token>` would."""
 _SECRET = re.compile(
-    rb"[A-Za-z][\w+.-]*://[^/@\s:]*:[^/@\s]+@"  # a password in an address
-    rb"|-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b"
-    rb"|(?i:password|passwd|secret|access_key|api_key|auth_token)['\"]?\s*[:=]\s*['\"][^\s'\"]{8,}"
+    rb"[A-Za-z][\w+.-]*://(?:[^/@\s:]*:[^/@\s]+|(?!git@|hg@)[^/@\s:{$<]+)@"  # in an address
+    rb"|-----BEGIN [A-Z ]*PRIVATE KEY"
+    rb"|\b(?:A[KS]IA[0-9A-Z]{16}|(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-)[\w-]{16,})"
+    rb"|" + _WORD + rb"['\"\]]*[ \t]*(?::[ \t]*\w+[ \t]*=|[:=])[ \t]*['\"]" + _VALUE + rb"['\"]"
+    rb"|--[\w-]*" + _WORD + rb"(?:[= ]['\"]?|['\"],\s*['\"])" + _VALUE
 )
-_SECRET_OUTSIDE_CODE = re.compile(
-    rb"(?i:password|passwd|secret|access_key|api_key|auth_token)\s*[:=]\s*[^\s'\"$<{]{8,}"
-)
+_SECRET_OUTSIDE_CODE = re.compile(_WORD + rb"['\"]?[ \t]*[:=][ \t]*" + _VALUE)
 
 
 @dataclass(frozen=True)
@@ -58,9 +65,19 @@ def changes(folder: Path) -> Changes:
     names, left_out = _chosen(folder, changed_names(folder))
     patches = dict(zip(names, _patches(folder, names), strict=True))
     for name, patch in patches.items():
-        if _SECRET.search(patch) or (not name.endswith(".py") and _SECRET_OUTSIDE_CODE.search(patch)):
-            left_out[name] = "it seems to hold a password or a key"
+        if holds_secret(name, patch):
+            left_out[name] = SEEMS_SECRET
     return Changes(b"".join(patch for name, patch in patches.items() if name not in left_out), left_out)
+
+
+def holds_secret(name: str, content: bytes) -> bool:
+    """Whether a password, a token or a key seems to stand in the file of that name, or in its patch."""
+    return bool(_SECRET.search(content) or (not name.endswith(".py") and _SECRET_OUTSIDE_CODE.search(content)))
+
+
+def _secret_by_name(path: PurePosixPath) -> bool:
+    patterns = _SECRET_NAMES if path.suffix in _SOURCE else _SECRET_NAMES + _SECRET_WORDS
+    return any(fnmatch(path.name.lower(), pattern) for pattern in patterns)
 
 
 def _chosen(folder: Path, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -71,7 +88,7 @@ def _chosen(folder: Path, names: Sequence[str]) -> tuple[list[str], dict[str, st
     for name in names:
         path = folder / name
         size = path.lstat().st_size if path.is_symlink() or path.is_file() else 0
-        if any(fnmatch(PurePosixPath(name).name.lower(), pattern) for pattern in _SECRET_NAMES):
+        if _secret_by_name(PurePosixPath(name)):
             left_out[name] = "by its name it may hold a secret"
         elif name.endswith("/"):
             left_out[name] = "a repository of its own"

@@ -18,7 +18,7 @@ from typing import Any
 from pipelines.errors import TrackingError
 from pipelines.runs.source import source_digest
 from pipelines.settings import Settings
-from pipelines.tracking.changes import changes
+from pipelines.tracking.changes import SEEMS_SECRET, changes, holds_secret
 from pipelines.tracking.environment import environment_text
 from pipelines.tracking.git import asked
 from pipelines.tracking.registry import Version
@@ -40,16 +40,21 @@ def pack(project: Path, into: Path) -> dict[str, str]:
     """
     into.mkdir(parents=True)
     (into / ENVIRONMENT).write_text(environment_text())
-    for name in (PARAMS, LOCK):
-        if (project / name).exists():
-            (into / name).write_bytes((project / name).read_bytes())
     tags = {"source.digest": source_digest([Path(__file__).parents[2] / name for name in CODE])}
+    left_out = {}
     if asked(project, "rev-parse", "HEAD"):
         differing = changes(project)
+        left_out = differing.left_out
         if differing.patch:
             (into / PATCH).write_bytes(differing.patch)
-        if differing.left_out:
-            tags[_LEFT_OUT] = _few(differing.left_out)
+    for name in (PARAMS, LOCK):
+        content = (project / name).read_bytes() if (project / name).exists() else None
+        if content is not None and holds_secret(name, content):
+            left_out[name] = SEEMS_SECRET
+        elif content is not None:
+            (into / name).write_bytes(content)
+    if left_out:
+        tags[_LEFT_OUT] = _few(left_out)
     files = {path.name: sha256(path.read_bytes()).hexdigest() for path in sorted(into.iterdir())}
     named = {f"{name}.sha256": files.get(file, "") for name, file in ((LOCK, LOCK), ("git.patch", PATCH))}
     return tags | named | {_TAG: json.dumps(files, sort_keys=True)}

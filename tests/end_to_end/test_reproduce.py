@@ -30,7 +30,10 @@ def test_what_is_told_of_it(registered: Project):
 def test_a_checkout_gives_the_same_bits(registered: Project, tmp_path):
     again = Project(tmp_path / "again")
     state = _listing(registered.folder / ".state")
-    text = registered.python("-m", "pipelines.reproduce", "1", "--checkout", str(again.folder)).text
+    checkout = ("-m", "pipelines.reproduce", "1", "--checkout")
+    text = registered.python(*checkout, str(tmp_path / "read"), status=1).text
+    assert "pipelines/extra.py" in text.split("Nothing of it was run")[0]
+    text = registered.python(*checkout, str(again.folder), "--run-code").text
     assert "the same bits" in text, text
     assert (again.folder / "params.yaml").read_bytes() == (registered.folder / "params.yaml").read_bytes()
     assert (again.folder / "pipelines/extra.py").exists()
@@ -55,7 +58,9 @@ def test_a_checkout_gives_the_same_bits(registered: Project, tmp_path):
 def test_an_experiment_in_a_temporary_copy_is_its_parent_commit_with_a_change(registered: Project, tmp_path):
     registered.run("dvc", "exp", "run", "--temp", "-S", "train.steps=25", "-S", "register.name=ddpm-temp")
     folder = tmp_path / "again"
-    text = registered.python("-m", "pipelines.reproduce", "models:/ddpm-temp/1", "--checkout", str(folder)).text
+    text = registered.python(
+        "-m", "pipelines.reproduce", "models:/ddpm-temp/1", "--checkout", str(folder), "--run-code"
+    ).text
     assert "the same bits" in text, text
     assert "steps: 25" in (folder / "params.yaml").read_text()
 

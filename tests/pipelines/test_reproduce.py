@@ -4,14 +4,17 @@ import json
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pipelines import register
 from pipelines.errors import ParamsError, PipelineError, TrackingError
-from pipelines.reproduction.checkout import check_out
+from pipelines.reproduction.checkout import check_out, environment, leading_elsewhere
 from pipelines.reproduction.here import commit_check, data_check
+from pipelines.reproduction.verifying import verified
 from pipelines.runs.source import source_digest
+from pipelines.settings import Settings
 from pipelines.tracking.changes import changes
 from pipelines.tracking.origin import Origin, origin_of
 from pipelines.tracking.registry import Version, versions
@@ -63,10 +66,42 @@ def origin(project: Path, **tags: str) -> Origin:
 def test_a_checkout_is_as_it_was(project, tmp_path):
     kept, folder = origin(project), tmp_path / "again"
     write(project, params_dot_yaml="seed: 5\n")  # the project has gone on
-    assert [str(check) for check in check_out(kept, project, folder) if not check.ok] == []
+    assert [str(check) for check in check_out(kept, project, folder, run_code=True) if not check.ok] == []
     assert (folder / "params.yaml").read_text() == "seed: 1\n"
     assert (folder / "diffusion/core.py").read_text() == "a = 2\n"
     assert (folder / "infra/cluster.yaml").read_text() == "tracking:\n  uri: null\nstorage:\n  uri: null  # here\n"
+
+
+def test_code_from_the_registry_runs_only_when_asked_for(project, tmp_path):
+    write(project, pipelines__params_dot_py=f"open({str(tmp_path / 'ran')!r}, 'w')\n{PARAMS}", notes_dot_md="mine\n")
+    kept = origin(project)
+    found = {check.what: check for check in check_out(kept, project, tmp_path / "read")}
+    assert "diffusion/core.py, notes.md, params.yaml, pipelines/params.py" in found["patch"].says
+    assert "--run-code" in str(found["patch"])
+    assert found["code"].ok
+    assert "run" not in found
+    assert "+open(" in git(tmp_path / "read", "diff", "HEAD")
+    assert not (tmp_path / "ran").exists()
+    assert all(check.ok for check in check_out(kept, project, tmp_path / "again", run_code=True))
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_patch_without_code_needs_no_leave(project, tmp_path):
+    git(project, "checkout", "-q", "diffusion")
+    write(project, README_dot_md="mine\n")
+    assert all(check.ok for check in check_out(origin(project), project, tmp_path / "again"))
+    write(project, infra__cluster_dot_yaml="ray:\n  address: elsewhere:6379\n")
+    (tmp_path / "kept").rename(tmp_path / "earlier")
+    assert "--run-code" in str(check_out(origin(project), project, tmp_path / "other")[0])
+
+
+def test_a_patch_that_leads_out_of_the_clone_is_refused(project, tmp_path):
+    outside = tmp_path / "profile"
+    (project / "params.yaml").unlink()
+    (project / "params.yaml").symlink_to(outside)
+    outside.write_text("seed: 1\n")
+    with pytest.raises(PipelineError, match=r"params.yaml a link to a place outside"):
+        check_out(origin(project), project, tmp_path / "again", run_code=True)
 
 
 def test_a_commit_on_no_branch_is_used_and_its_danger_told(project, tmp_path):
@@ -74,7 +109,7 @@ def test_a_commit_on_no_branch_is_used_and_its_danger_told(project, tmp_path):
     kept = origin(project)
     git(project, "reset", "-q", "--hard", "HEAD^")
     assert "git tag" in commit_check(kept, project).says
-    assert all(check.ok for check in check_out(kept, project, tmp_path / "again"))
+    assert all(check.ok for check in check_out(kept, project, tmp_path / "again", run_code=True))
 
 
 def test_what_differs_is_told(project, tmp_path):
@@ -88,7 +123,10 @@ def test_what_differs_is_told(project, tmp_path):
 
 
 def test_another_run_is_told(project, tmp_path):
-    found = {check.what: check for check in check_out(origin(project, **{"run.key": "x"}), project, tmp_path / "again")}
+    found = {
+        check.what: check
+        for check in check_out(origin(project, **{"run.key": "x"}), project, tmp_path / "again", run_code=True)
+    }
     assert "seed: 1 d1, wanted x" in found["run"].says
 
 
@@ -112,9 +150,51 @@ def test_bad_places(project, tmp_path):
     (kept.folder / "changes.patch").write_text("--- a/nowhere\n+++ b/nowhere\n@@ -1 +1 @@\n-x\n+y\n")
     with pytest.raises(PipelineError, match="git apply"):
         check_out(kept, project, tmp_path / "again")
+    (kept.folder / "params.yaml").unlink()
+    left_out = {"git.left_out": json.dumps({"params.yaml": "it seems to hold a password or a key"})}
+    without = replace(kept, version=replace(kept.version, tags=kept.version.tags | left_out))
+    with pytest.raises(TrackingError, match=r"params.yaml of version 1 was not kept, since it seems to hold"):
+        check_out(without, project, tmp_path / "other")
     adopted = replace(kept, version=replace(kept.version, tags=kept.version.tags | {"training": "{}"}))
     with pytest.raises(TrackingError, match="trained elsewhere"):
         check_out(adopted, project, tmp_path / "other")
+
+
+def test_results_are_not_taken_from_a_cache_that_the_project_names(project, tmp_path, monkeypatch):
+    """Committed or in the person's own configuration, a cache elsewhere holds the run that is to be made again."""
+    from dvc.repo import Repo
+
+    stage = "stages:\n  make:\n    cmd: echo again >> ran && echo 1 > out\n    deps: [params.yaml]\n    outs: [out]\n"
+    write(project, dvc_dot_yaml=stage, _dot_gitignore="/out\n/ran\n")
+    Repo.init(str(project), no_scm=True).close()
+    write(project, _dot_dvc__config=f"[cache]\n    dir = {tmp_path / 'shared'}\n[core]\n    no_scm = true\n")
+    monkeypatch.chdir(project)
+    Repo().reproduce()
+    check_out(origin(project), project, tmp_path / "again")
+    monkeypatch.chdir(tmp_path / "again")
+    Repo().reproduce()
+    assert (tmp_path / "again/ran").exists()
+
+
+def test_a_version_without_a_measurement_is_not_verified(project, tmp_path, monkeypatch):
+    content, metrics = {"digests": {"content": "w"}}, {"bits_per_dim": {"total": 1.0}}
+    write(
+        tmp_path,
+        results__train__model_dot_json=json.dumps(content),
+        results__evaluate__metrics_dot_json=json.dumps(metrics),
+    )
+    monkeypatch.setattr("pipelines.reproduction.verifying.read_manifest", lambda _: SimpleNamespace(digest="d1"))
+    found = verified(origin(project, **{"model.digest": "w"}).version, tmp_path, Settings())
+    assert [check.what for check in found if not check.ok] == ["evaluation"]
+
+
+def test_the_environment_leads_nowhere_else(monkeypatch):
+    for name in ("PIPELINES__STORAGE", "pipelines__tracking__uri", "Pipelines__Storage__Uri", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("PIPELINES__RAY__WORKERS", "2")
+    found = environment()
+    assert not leading_elsewhere(found)
+    assert found["PIPELINES__RAY__WORKERS"] == "2"
 
 
 def test_the_raw_images_are_linked_where_they_are_the_same(project, tmp_path):

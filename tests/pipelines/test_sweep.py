@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pipelines.errors import ParamsError
+from pipelines.errors import ParamsError, TrainingError
 from pipelines.settings import RaySettings, Settings
 from pipelines.sweeping.running import Width
 from pipelines.sweeping.space import draws, grid, read_axes, trials
@@ -75,18 +75,36 @@ def test_a_trial_given_twice_runs_once():
 
 
 @pytest.mark.parametrize(
-    ("ray", "count", "at_once", "width"),
+    ("machine", "ray", "count", "at_once", "width"),
     [
-        ({}, 10, None, (1, 4)),
-        ({}, 2, None, (2, 2)),
-        ({}, 10, 1, (4, 1)),
-        ({"workers": 2}, 10, None, (2, 2)),
-        ({"workers": 2}, 10, 8, (2, 2)),
-        ({"workers": 8}, 10, None, (8, 1)),
-        ({"cpus_per_worker": 2}, 10, None, (1, 2)),
-        ({"address": "head:6379"}, 10, None, (None, 1)),
+        ((4, 0), {}, 10, None, (1, 4)),
+        ((4, 0), {}, 2, None, (2, 2)),
+        ((4, 0), {}, 10, 1, (4, 1)),
+        ((64, 0), {}, 2, None, (8, 2)),  # no more than the virtual shards
+        ((64, 0), {}, 10, None, (4, 10)),
+        ((4, 0), {"workers": 2}, 10, None, (2, 2)),
+        ((4, 0), {"workers": 2}, 10, 8, (2, 2)),
+        ((4, 0), {"workers": 8}, 10, None, (8, 1)),
+        ((4, 0), {"cpus_per_worker": 2}, 10, None, (1, 2)),
+        ((4, 0), {"address": "head:6379"}, 10, None, (None, 1)),
+        ((16, 1), {"gpus_per_worker": 1}, 8, None, (1, 1)),
+        ((16, 8), {"gpus_per_worker": 1}, 2, None, (4, 2)),
+        ((16, 2), {"gpus_per_worker": 0.4}, 8, None, (1, 4)),  # two on each; Ray gives no part of two
+        ((16, 2), {"gpus_per_worker": 0.5, "workers": 3}, 8, None, (3, 1)),
+        ((16, 2), {"gpus_per_worker": 1, "workers": (1, 4)}, 8, None, (2, 1)),
     ],
 )
-def test_trials_times_workers_fit_the_machine(monkeypatch, ray, count, at_once, width):
+def test_trials_times_workers_fit_the_machine(monkeypatch, machine, ray, count, at_once, width):
+    monkeypatch.setattr("os.cpu_count", lambda: machine[0])
+    monkeypatch.setattr("torch.cuda.device_count", lambda: machine[1])
+    assert Width.of(Settings(ray=RaySettings(**ray)), count, at_once, 8) == Width(*width)
+
+
+@pytest.mark.parametrize(
+    "ray", [{"gpus_per_worker": 2}, {"gpus_per_worker": 1, "workers": 2}, {"cpus_per_worker": 5}], ids=str
+)
+def test_trials_that_can_never_run_are_refused(monkeypatch, ray):
     monkeypatch.setattr("os.cpu_count", lambda: 4)
-    assert Width.of(Settings(ray=RaySettings(**ray)), count, at_once) == Width(*width)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(TrainingError, match=r"no trial fits this machine: each needs .* Ray has 4 CPU, "):
+        Width.of(Settings(ray=RaySettings(**ray)), 8, None, 8)

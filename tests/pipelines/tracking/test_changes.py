@@ -1,11 +1,14 @@
 """The patch of what was not committed: complete, applicable, and without secrets."""
 
+import json
+
 import pytest
 
 from pipelines.tracking import changes as module
 from pipelines.tracking.changes import changes
 from pipelines.tracking.git import git as pipelines_git
 from pipelines.tracking.lineage import public_address
+from pipelines.tracking.origin import pack
 from tests.pipelines.repository import commit, git, write
 
 
@@ -59,6 +62,19 @@ def test_nothing_differs_after_a_commit_but_for_what_stages_write(project):
         ("cluster.yaml", "tracking:\n  uri: http://ada:hunter22@mlflow:5000\n", "password"),
         ("settings.ini", "aws_secret_access_key = abcdefghijklmnop\n", "password"),
         ("notes.txt", "AKIAABCDEFGHIJKLMNOP", "password"),
+        ("job.sh", "export HF_TOKEN=qwertyuiopasdfgh\n", "password"),
+        ("job.sh", "MLFLOW_TRACKING_TOKEN=0123456789abcdef\n", "password"),
+        ("cluster.yaml", "hub:\n  token: ghp_0123456789abcdefghij0123456789abcdef\n", "password"),
+        ("requirements.txt", "pkg @ git+https://ghp_0123456789abcdefghij@github.com/a/b\n", "password"),
+        ("load.py", 'login(token="hf_abcdefghijklmnop")\n', "password"),
+        ("load.py", 'login("hf_abcdefghijklmnopqrstuvwx")\n', "password"),
+        ("load.py", 'os.environ["HF_TOKEN"] = "qwertyuiop"\n', "password"),
+        ("load.py", 'TOKEN: str = "qwertyuiop"\n', "password"),
+        ("load.py", 'run("serve", "--password", "hunter2hunter")\n', "password"),
+        ("Makefile", "serve:\n\tserve --mlflow-password hunter2hunter\n", "password"),
+        ("chat.md", "sk-proj-0123456789abcdefghij", "password"),
+        ("tokens.txt", "qwertyuiop", "by its name"),
+        ("id_rsa", "0123456789", "by its name"),
         ("large.bin", "x" * (module.LARGEST + 1), "larger than 1 MiB"),
     ],
 )
@@ -69,6 +85,31 @@ def test_what_may_be_a_secret_or_is_large_is_named_and_left_out(project, name, c
     assert why in found.left_out[name]
     assert content.encode() not in found.patch
     assert b"ask_for_it" in found.patch  # the rest is kept
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer.py", 'tokenizer = load("bert-base-uncased")\ntoken = next(tokens)\n'),
+        ("id_map.py", 'parser.add_argument("--token", help="of_the_hub")\ntoken = f"{prefix}-{number}"\n'),
+        ("secrets.sh", "TOKEN=$(cat $HOME/.token)\nTOKEN=${HF_TOKEN}\nserve --password-file $FILE --token=<TOKEN>\n"),
+        ("pod.yaml", "secret:\n  secretName: registry-credentials\nremote: ssh://git@github.com/a/b\n"),
+        ("README.md", "A token is a word. See https://example.org/tokens and ada@example.org\n"),
+    ],
+)
+def test_what_only_speaks_of_secrets_is_kept(project, name, content):
+    write(project, **{name.replace(".", "_dot_"): content})
+    found = changes(project)
+    assert found.left_out == {}
+    assert b"+" + content.splitlines()[0].encode() in found.patch
+
+
+def test_a_password_in_params_yaml_is_not_kept_beside_the_patch_either(project, tmp_path):
+    write(project, params_dot_yaml="seed: 0\n# password: hunter2hunter\n", dvc_dot_lock="stages: {}\n")
+    commit(project)
+    tags = pack(project, tmp_path / "packed")
+    assert {path.name for path in (tmp_path / "packed").iterdir()} == {"environment.txt", "dvc.lock"}
+    assert json.loads(tags["git.left_out"]) == {"params.yaml": "it seems to hold a password or a key"}
 
 
 def test_a_changed_password_in_a_tracked_file_is_left_out(project):
