@@ -61,7 +61,10 @@ class Tracker:
     def work(self, stage: str, work: Work, workers: int | None = None) -> None:
         """How long a stage's work took, on how many workers, and how busy this machine was with it."""
         self.metrics(0, {f"{stage}/seconds": work.seconds})
-        self.tags({"hardware.node_0": Machine().describe()} | ({"workers": str(workers)} if workers else {}))
+        if workers:
+            self.tags({"workers": str(workers)})
+        with suppress(Exception):  # a driver that fails must not fail the stage
+            self.tags({"hardware.node_0": Machine().describe()})
         for seconds, values in work.readings:
             self.machine(0, values, seconds)
 
