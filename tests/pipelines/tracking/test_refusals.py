@@ -113,7 +113,7 @@ def test_a_stage_ends_with_one_line_whatever_answers(workplace, server, capsys, 
         tracker.artifact(tmp_path / "note.txt")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("not yet in MLflow: 1 fact, 1 file, 2 numbers (the MLflow server (tracking.uri) could not")
-    assert line.endswith("kept, and sent by the next stage or `python -m pipelines.sync`")
+    assert line.endswith("kept, and sent by a later stage or `python -m pipelines.sync`")
     assert len(list(spool_folder().glob("*.jsonl"))) == 1
 
 
