@@ -100,5 +100,6 @@ def first_line(error: Exception) -> str:
 
 
 def redact(text: str) -> str:
-    """`text` without user names and passwords in addresses."""
-    return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)
+    """`text` without user names and passwords in addresses. A password may hold any sign but white space, so all up to
+    the last @ counts as one."""
+    return re.sub(r"(\w+://)\S+@", r"\1***@", text)
