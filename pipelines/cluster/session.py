@@ -119,9 +119,12 @@ def _start(ray: ModuleType, settings: Settings) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (*_REFUSALS, ray.exceptions.RayError) as error:
-        logs = "its logs are in /tmp/ray/session_latest/logs"
-        raise TrainingError(f"Ray did not start on this machine: {error}; {logs}") from error
+    except Exception as error:  # so bare is what Ray raises when the machine is too slow for it
+        reason = str(error).rstrip(".")
+        raise TrainingError(
+            f"Ray did not start on this machine: {reason}; where the machine is overloaded, try again "
+            "when it is less so; Ray's logs are in /tmp/ray/session_latest/logs"
+        ) from error
 
 
 def _connect(ray: ModuleType, address: str) -> None:

@@ -1,5 +1,7 @@
 """Sending one spool to MLflow, in order, each event once: numbers and facts, then that the run is over, then files.
 
+What the server refuses by itself is passed over and tried again later, after all that is new.
+
 What was sent is marked only when the answer is there. Where it is not, MLflow may have the batch or not: then nothing
 that is known of it counts any more, and it is asked which steps it has of each number before they are sent again. Facts
 and files are set, not added, so that sending them twice is as good as once.
@@ -16,7 +18,7 @@ from pipelines.settings import Settings, tracking_uri
 from pipelines.tracking.family import find_or_make_run
 from pipelines.tracking.lines import Event, Line
 from pipelines.tracking.mark import Mark
-from pipelines.tracking.refusals import answered, explained, refused, tracking_errors
+from pipelines.tracking.refusals import answered, explained, invalid, refused, tracking_errors
 from pipelines.tracking.spool import Spool
 from pipelines.tracking.store import Store, connect
 
@@ -24,7 +26,7 @@ _BATCH = 1000
 _FACTS = 100
 """MLflow takes no more at once: numbers and all, and facts."""
 _HOPELESS = 5
-"""So many events refused one by one, and none taken: it is not the events."""
+"""So many new events refused one by one without a reason, and none taken: it is not the events."""
 
 
 class PartlySent(TrackingError):
@@ -77,8 +79,7 @@ class Delivery:
         self._taken = self._refusals = 0
         if self._store is None:
             self._reach()
-        if again:
-            self._batch([self._current(line) for line in self._left("metric", "tags")], self._mark.offset)
+        before = self._left("metric", "tags") if again else []
         lines = list(self._spool.lines(self._mark.offset))
         for start in range(0, len(lines), _BATCH):
             batch = lines[start : start + _BATCH]
@@ -86,6 +87,7 @@ class Delivery:
         self._over()
         for line in self._left("artifact") if again else [each for each in lines if "artifact" in each.event]:
             self._file(line)
+        self._batch([self._current(line) for line in before], self._mark.offset)
         if self._mark.left:
             reasons = [self._why[at] for at in self._mark.left if at in self._why]
             raise PartlySent(f"the server refused it ({reasons[0]})" if reasons else "the server refused it before")
@@ -140,6 +142,7 @@ class Delivery:
         """Send them in one request. Where the server will not have it, find the lines that it refuses: these."""
         if not lines:
             return []
+        assert self._mark is not None
         try:
             self._log([line.event for line in lines])
             self._taken += 1
@@ -151,7 +154,8 @@ class Delivery:
             if len(lines) > 1:
                 half = len(lines) // 2
                 return self._post(lines[:half]) + self._post(lines[half:])
-            self._refusals += 1
+            tried_before = lines[0].at < self._mark.offset
+            self._refusals += not (tried_before or invalid(error))
             if self._refusals >= _HOPELESS and not self._taken:
                 raise
             self._why[lines[0].at] = explained(error)

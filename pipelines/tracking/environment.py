@@ -6,7 +6,7 @@ import platform
 import re
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import distributions
+from importlib.metadata import Distribution, distributions
 
 from pipelines.runs.digest import sha256_hex
 
@@ -16,7 +16,7 @@ _OURSELVES = "diffusion-pipelines"
 @cache
 def installed() -> tuple[str, ...]:
     """`python==3.11.9` and `name==version` of every distribution but this project, sorted."""
-    found = {(_normal(each.name), each.version) for each in distributions()}
+    found = {(_normal(name), each.version) for each in distributions() if (name := _name(each))}
     others = sorted(f"{name}=={version}" for name, version in found if name != _OURSELVES)
     return (f"python=={platform.python_version()}", *others)
 
@@ -40,6 +40,14 @@ def differences(there: Sequence[str], here: Sequence[str]) -> list[str]:
         for name in names
         if of_there.get(name) != of_here.get(name)
     ]
+
+
+def _name(found: Distribution) -> str | None:
+    """None for a folder that an uninstallation left without its metadata."""
+    try:
+        return found.name
+    except FileNotFoundError:  # of importlib_metadata, which replaces the standard library's part once it is imported
+        return None
 
 
 def _normal(name: str) -> str:

@@ -107,7 +107,7 @@ def known_versions(settings: Settings, name: str) -> list[Version]:
     Raises:
         TrackingError: there are none; the message lists the models that there are. Or the registry does not answer.
     """
-    store = connect(settings, name)
+    store = connect(settings, name, make=False)
     with tracking_errors(settings):
         known = versions(store, name)
         others = [] if known else sorted(model.name for model in store.client.search_registered_models())

@@ -62,9 +62,10 @@ def git_tags() -> dict[str, str]:
 
 
 def public_address(remote: str) -> str:
-    """The address of a remote without user and password; empty for a folder, which means nothing elsewhere."""
-    if match := re.fullmatch(r"(https?|git)://(?:[^/@]*@)?([^?#]*)(?:[?#].*)?", remote):
+    """The address of a remote without user and password; empty where it cannot be said what of it they are, and for a
+    folder, which means nothing elsewhere."""
+    if match := re.fullmatch(r"(https?|git)://(?:[^/]*@)?([^?#@]*)(?:[?#].*)?", remote):
         return f"{match[1]}://{match[2]}"
-    if match := re.fullmatch(r"ssh://(?:([^/@:]+)(?::[^/@]*)?@)?(.*)", remote):
+    if match := re.fullmatch(r"ssh://(?:([^/@:]+)(?::[^/]*)?@)?([^@]*)", remote):
         return f"ssh://{match[1]}@{match[2]}" if match[1] else f"ssh://{match[2]}"
     return remote if re.fullmatch(r"[\w.-]+@[\w.-]+:[^/].*", remote) else ""

@@ -61,12 +61,15 @@ def status(error: Exception) -> int | None:
 
 def refused(error: Exception) -> bool:
     """Whether MLflow has read what it was given and will not have it; else it may have it later, or have it already."""
-    from mlflow.exceptions import MlflowException
-
     said = status(error)
-    if said is None and isinstance(error, MlflowException):  # of the embedded store
-        return bool(error.error_code == "INVALID_PARAMETER_VALUE")
-    return said is not None and (said == 500 or (400 <= said < 500 and said not in (401, 403, 408, 429)))
+    if said is None:  # of the embedded store
+        return invalid(error)
+    return said == 500 or (400 <= said < 500 and said not in (401, 403, 408, 429))
+
+
+def invalid(error: Exception) -> bool:
+    """Whether MLflow itself says that what it was given cannot be: it would take something else."""
+    return getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE"
 
 
 def answered(error: Exception) -> bool:
@@ -97,5 +100,6 @@ def first_line(error: Exception) -> str:
 
 
 def redact(text: str) -> str:
-    """`text` without user names and passwords in addresses."""
-    return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)
+    """`text` without user names and passwords in addresses. A password may hold any sign but white space, so all up to
+    the last @ counts as one."""
+    return re.sub(r"(\w+://)\S+@", r"\1***@", text)

@@ -61,7 +61,10 @@ class Tracker:
     def work(self, stage: str, work: Work, workers: int | None = None) -> None:
         """How long a stage's work took, on how many workers, and how busy this machine was with it."""
         self.metrics(0, {f"{stage}/seconds": work.seconds})
-        self.tags({"hardware.node_0": Machine().describe()} | ({"workers": str(workers)} if workers else {}))
+        if workers:
+            self.tags({"workers": str(workers)})
+        with suppress(Exception):  # a driver that fails must not fail the stage
+            self.tags({"hardware.node_0": Machine().describe()})
         for seconds, values in work.readings:
             self.machine(0, values, seconds)
 
@@ -89,10 +92,11 @@ class Tracker:
 def stage_run(stage: str, params: Params, settings: Settings, key: str, *, send: bool = True) -> Iterator[Tracker]:
     """A child of this pipeline's parent run. A stage with the same key goes on in the run that it began.
 
-    With `send=False` it is left for the next stage to send: MLflow takes longer to load than a stage that does nothing.
+    With `send=False` it is left for a later stage to send: MLflow takes longer to load than a stage that does nothing.
 
-    MLflow being away, slow or full costs one line at the end; the next stage or `python -m pipelines.sync` sends what
-    was left. So does a full disk, where only what it refused until the end of the block is lost.
+    MLflow being away, slow or full costs one line at the end; a later stage, while it works inside its block, or
+    `python -m pipelines.sync` sends what was left. So does a full disk, where only what it refused until the end of the
+    block is lost.
 
     Raises:
         OSError: at the beginning only: there is no room for a spool's empty files.
@@ -128,7 +132,7 @@ def _finish(spool: Spool, sender: Sender, settings: Settings, *, complete: bool)
 def _unsent(spool: Spool, settings: Settings, problem: str) -> str:
     """One line: what MLflow lacks of this run, why, and how it gets there."""
     missing = amount(spool.unsent(tracking_uri(settings)))
-    return f"not yet in MLflow: {missing} ({problem}); kept, and sent by the next stage or `python -m pipelines.sync`"
+    return f"not yet in MLflow: {missing} ({problem}); kept, and sent by a later stage or `python -m pipelines.sync`"
 
 
 def identity(stage: str, params: Params, key: str) -> RunIdentity:

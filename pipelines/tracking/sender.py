@@ -1,11 +1,10 @@
-"""Sending a spool to MLflow while it grows, from a thread that a stage never waits for."""
+"""Sending a spool to MLflow while it grows, from a thread that a stage waits for only at its end, and not for long."""
 
 from __future__ import annotations
 
 import random
 import threading
 import time
-from collections import deque
 from contextlib import suppress
 
 from pipelines.errors import TrackingError, first_line
@@ -20,7 +19,7 @@ _SLOWEST_S = 60.0
 
 
 class Sender:
-    """A thread that sends a spool while it grows, after those that earlier processes left."""
+    """A thread that sends a spool while it grows; another sends what earlier processes left, while the stage works."""
 
     def __init__(self, spool: Spool, settings: Settings) -> None:
         self.problem: str | None = "MLflow was not reached"
@@ -57,7 +56,7 @@ class Sender:
                 return
 
     def _try(self, *, again: bool) -> None:
-        """One attempt; after the first that succeeds also at what earlier processes left."""
+        """One attempt; after the first that succeeds what earlier processes left has its turn."""
         self._failures += 1
         try:
             self._delivery.run(again=again)
@@ -68,10 +67,16 @@ class Sender:
             self.problem, self._going_on = str(error), not isinstance(error, CredentialsRefused)
         except Exception as error:  # the thread must not die in silence: what it did not send is kept
             self.problem = redact(first_line(error))
-        if not self._failures and not self._others_tried:
+        if not (self._failures or self._others_tried or self._over.is_set()):
             self._others_tried = True
-            with suppress(OSError):  # a full disk: the next stage tries again
-                deque(send_leftovers(self._settings), maxlen=0)
+            threading.Thread(target=self._send_others, name="mlflow-leftovers", daemon=True).start()
+
+    def _send_others(self) -> None:
+        """Nobody waits for it: the one that it is at when the process ends is gone on with later."""
+        with suppress(OSError):  # a full disk: a later stage tries again
+            for _ in send_leftovers(self._settings):
+                if self._over.is_set():
+                    return
 
 
 def pause(failures: int) -> float:

@@ -32,6 +32,7 @@ class Store:
     uri: str
     """Of the tracking server; may hold credentials, so it is never printed or stored."""
     experiment_id: str
+    """Empty where there is none and none was to be made."""
 
 
 class Patient:
@@ -69,8 +70,8 @@ def embedded_folder() -> Path:
     return state() / "mlflow"
 
 
-def connect(settings: Settings, experiment: str) -> Store:
-    """Reach MLflow and find the experiment, made if need be.
+def connect(settings: Settings, experiment: str, *, make: bool = True) -> Store:
+    """Reach MLflow and find the experiment, made or restored if need be; with `make=False` nothing is written there.
 
     Raises:
         TrackingError: the server does not answer within the time-outs, or refuses; the embedded store has been moved.
@@ -83,8 +84,8 @@ def connect(settings: Settings, experiment: str) -> Store:
         mlflow.set_registry_uri(uri)
         client = Patient(mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), settings.tracking.retries)
         location = (embedded_folder() / "artifacts").as_uri() if embedded else None
-        store = Store(client, uri, _experiment_id(client, experiment, location))
-    if embedded:
+        store = Store(client, uri, _experiment_id(client, experiment, location, make))
+    if embedded and store.experiment_id:
         _check_place(store)
     return store
 
@@ -124,13 +125,15 @@ def _first_use(embedded: bool) -> Iterator[None]:
         yield
 
 
-def _experiment_id(client: Any, name: str, location: str | None) -> str:
+def _experiment_id(client: Any, name: str, location: str | None, make: bool) -> str:
     from mlflow.exceptions import MlflowException
 
     if (found := client.get_experiment_by_name(name)) is not None:
-        if found.lifecycle_stage == "deleted":
+        if make and found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
+    if not make:
+        return ""
     try:
         return str(client.create_experiment(name, artifact_location=location and f"{location}/{name}"))
     except MlflowException:

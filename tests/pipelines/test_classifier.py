@@ -155,7 +155,7 @@ def test_a_network_that_does_not_fit_is_refused(prepared: Path, tmp_path: Path) 
 
 
 def test_none_is_made_in_a_moment_by_default() -> None:
-    """Neither torch nor MLflow is loaded for it; its run is left for the next stage to send."""
+    """Neither torch nor MLflow is loaded for it; its run is left for a later stage to send."""
     code = """
 import os, sys, tempfile, pathlib
 from pipelines import classifier

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -190,6 +192,36 @@ def _closed_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_too_slow_for_ray_is_told_with_a_remedy() -> None:
+    """The node's own wait, on a clock of 20 s a look; in a process of its own, with which what was started ends."""
+    code = """
+import itertools, time
+from types import SimpleNamespace
+from ray._private import node, services
+from pipelines.cluster.session import ray_session
+from pipelines.settings import Settings
+from pipelines.stage import run
+
+def not_yet(*_):
+    raise RuntimeError("not yet")
+
+def main():
+    services.get_node = not_yet
+    clock = itertools.count(0, 20)
+    node.time = SimpleNamespace(**vars(time) | {"monotonic": lambda: next(clock)})
+    with ray_session(Settings()):
+        pass
+
+run(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=workspace(), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "The current node timed out during startup" in done.stderr
+    assert "where the machine is overloaded, try again" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,17 @@ def test_an_empty_registry_says_so(workplace):
         known_versions(workplace.settings, "nothing-here")
 
 
+def test_looking_for_versions_writes_nothing(workplace):
+    """A name that is mistyped leaves no experiment on the server, and a deleted one stays deleted."""
+    client = connect(workplace.settings, "ddpm-digits").client
+    client.delete_experiment(client.get_experiment_by_name("ddpm-digits").experiment_id)
+    for name in ("ddpm-digits", "typo"):
+        with pytest.raises(TrackingError, match=f"no versions of {name}"):
+            known_versions(workplace.settings, name)
+    assert client.get_experiment_by_name("typo") is None
+    assert client.get_experiment_by_name("ddpm-digits").lifecycle_stage == "deleted"
+
+
 def test_a_server_that_is_away_leaves_no_receipt(workplace, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from pipelines.errors import TrackingError
@@ -183,18 +183,46 @@ def test_a_fact_that_was_refused_does_not_replace_a_newer_one(workplace, spool, 
     assert (run.data.tags["fact"], run.data.tags["other"]) == ("new", "1")
 
 
+@pytest.mark.parametrize("code", ["INVALID_PARAMETER_VALUE", "INTERNAL_ERROR"])
+def test_many_that_are_refused_for_good_hold_nothing_up(workplace, spool, client, tmp_path, code):
+    """MLflow says that they are not valid, also where they are the first; or it only fails where it is given them."""
+
+    def refuse(run_id: str, metrics: Any = (), **named: Any) -> None:
+        if any(metric.key.startswith("bad") for metric in metrics):
+            raise RestException({"error_code": code, "message": "no"})
+
+    client.refusals["log_batch"] = refuse
+    if code == "INTERNAL_ERROR":
+        tell(spool, 1)
+    for k in range(2 * delivery._HOPELESS):
+        spool.metric(f"bad {k}", 1, 1.0)
+    with pytest.raises(PartlySent, match="no"):
+        Delivery(spool, workplace.settings).run()
+    tell(spool, 2)
+    (tmp_path / "note.txt").write_text("look at me")
+    spool.artifact(tmp_path / "note.txt")
+    spool.end("FINISHED")
+    for _ in range(2):  # also where nothing is new
+        with pytest.raises(PartlySent, match="no"):
+            Delivery(spool, workplace.settings).run()
+    (run,) = runs(workplace, "train")
+    assert (run.data.metrics, run.info.status) == ({"loss": 2.0}, "FINISHED")
+    assert spool.unsent(Delivery(spool, workplace.settings)._uri) == {"numbers": 2 * delivery._HOPELESS}
+
+
 def test_a_server_that_refuses_everything_is_not_asked_for_each_event(workplace, spool, client):
     tell(spool, *range(900))
     client.refusals["log_batch"] = lambda *_, metrics=(), params=(), tags=(): params or _refuse_all()
-    with pytest.raises(TrackingError) as raised:
-        Delivery(spool, workplace.settings).run()
-    assert not isinstance(raised.value, PartlySent)
-    assert client.calls["log_batch"] < 40
+    for _ in range(2):
+        with pytest.raises(TrackingError) as raised:
+            Delivery(spool, workplace.settings).run()
+        assert not isinstance(raised.value, PartlySent)
+    assert client.calls["log_batch"] < 80
     assert spool.unsent(Delivery(spool, workplace.settings)._uri) == {"numbers": 900}
 
 
 def _refuse_all() -> None:
-    raise refusal("all of it")
+    raise RestException({"error_code": "INTERNAL_ERROR", "message": "disk full"})
 
 
 def test_a_stage_does_not_wait_for_who_sends_what_it_left(workplace, spool, monkeypatch):

@@ -103,6 +103,19 @@ def test_a_stage_tells_how_long_it_took_and_how_busy_its_machine_was(workplace):
     assert f"{psutil.cpu_count()} CPUs" in run.data.tags["hardware.node_0"]
 
 
+def test_a_driver_that_fails_at_the_end_of_the_work_fails_no_stage(workplace, monkeypatch):
+    monkeypatch.setattr(machine, "_gpus", lambda: (Nvml(), [0]))  # which lacks the names
+    with pytest.raises(AttributeError):
+        Machine().describe()
+    with work() as done:
+        pass
+    with stage_run("reference", workplace.params, workplace.settings, key="k") as tracker:
+        tracker.work("reference", done, workers=2)
+    (run,) = runs(workplace, "reference")
+    assert (run.info.status, run.data.tags["workers"]) == ("FINISHED", "2")
+    assert "hardware.node_0" not in run.data.tags
+
+
 def test_its_steps_are_seconds_since_the_run_began_also_when_it_goes_on_later(workplace, monkeypatch):
     """All of the first attempt is sent and its spool removed; the run's beginning is not forgotten with it."""
     with stage_run("train", workplace.params, workplace.settings, key="k") as tracker:

@@ -7,6 +7,7 @@ import pytest
 
 from pipelines.errors import TrackingError
 from pipelines.tracking import moved
+from pipelines.tracking.fetch import known_versions
 from pipelines.tracking.run import stage_run
 from pipelines.tracking.store import connect, embedded_folder
 
@@ -23,6 +24,8 @@ def test_a_moved_project_says_so_and_one_command_mends_it(workplace, tmp_path, m
     shutil.move(tmp_path / ".state", new / ".state")
     monkeypatch.setenv("DVC_ROOT", str(new))
 
+    with pytest.raises(TrackingError, match=r"python -m pipelines\.tracking\.moved"):
+        known_versions(workplace.settings, "ddpm-digits")
     with pytest.raises(TrackingError, match=r"python -m pipelines\.tracking\.moved"):
         connect(workplace.settings, "ddpm-digits")
     moved.main()

@@ -9,7 +9,7 @@ import pytest
 from pipelines.errors import TrackingError
 from pipelines.settings import Settings, TrackingSettings
 from pipelines.tracking import sender
-from pipelines.tracking.refusals import CredentialsRefused, first_line, tracking_errors
+from pipelines.tracking.refusals import CredentialsRefused, first_line, redact, tracking_errors
 from pipelines.tracking.run import stage_run
 from pipelines.tracking.spool import Spool, spool_folder
 from pipelines.tracking.store import connect
@@ -113,8 +113,15 @@ def test_a_stage_ends_with_one_line_whatever_answers(workplace, server, capsys, 
         tracker.artifact(tmp_path / "note.txt")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("not yet in MLflow: 1 fact, 1 file, 2 numbers (the MLflow server (tracking.uri) could not")
-    assert line.endswith("kept, and sent by the next stage or `python -m pipelines.sync`")
+    assert line.endswith("kept, and sent by a later stage or `python -m pipelines.sync`")
     assert len(list(spool_folder().glob("*.jsonl"))) == 1
+
+
+@pytest.mark.parametrize("password", ["pw", "p@ss/w", "p/ss", "p'q", "p?#w", "p:w"])
+def test_a_password_of_any_signs_is_not_told(password):
+    text = f"could not reach postgresql://me:{password}@host/db and http://me:{password}@host:1 today"
+    assert redact(text) == "could not reach postgresql://***@host/db and http://***@host:1 today"
+    assert redact("http://host/a is away; ask me@host") == "http://host/a is away; ask me@host"
 
 
 def test_an_error_without_words_is_named_by_its_kind():

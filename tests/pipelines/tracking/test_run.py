@@ -2,11 +2,13 @@
 
 import json
 import socket
+import threading
 import time
 
 import pytest
 
 from pipelines.settings import Settings, TrackingSettings
+from pipelines.tracking import leftovers, sender
 from pipelines.tracking.delivery import Delivery
 from pipelines.tracking.leftovers import send_leftovers
 from pipelines.tracking.lineage import params_flat
@@ -83,7 +85,7 @@ def test_numbers_that_are_not_finite_become_tags(workplace):
     assert run.data.tags["not_finite.loss"] == "inf at step 7"
 
 
-def test_a_dead_server_costs_a_line_and_loses_nothing(workplace, capsys):
+def test_a_dead_server_costs_a_line_and_loses_nothing(workplace, capsys, monkeypatch):
     began = time.monotonic()
     with stage_run("train", workplace.params, dead_server(), key="k") as tracker:
         tracker.metrics(1, {"loss": 0.5})
@@ -91,11 +93,44 @@ def test_a_dead_server_costs_a_line_and_loses_nothing(workplace, capsys):
     said = capsys.readouterr().err
     assert "not yet in MLflow" in said
     assert "secret" not in said
+    monkeypatch.setattr(sender, "_EVERY_S", 0.01)
     with stage_run("sample", workplace.params, workplace.settings, key="other"):
-        pass
+        (left,) = spool_folder().glob("train-*.jsonl")
+        while left.exists():  # it is sent while the stage works
+            assert time.monotonic() - began < 60
+            time.sleep(0.01)
     (run,) = runs(workplace, "train")
     assert run.data.metrics == {"loss": 0.5}
     assert not list(spool_folder().glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("working", [False, True])
+def test_a_stage_does_not_wait_for_what_others_left(workplace, capsys, monkeypatch, working):
+    """The server is slow with the others' numbers; it has them while the stage works, or before it came to them."""
+    other = Spool.open(run_identity("sample", workplace.params, "other"))
+    other.metric("loss", 1, 0.5)
+    other.close()
+    reached, goes_on = threading.Event(), threading.Event()
+
+    class Slow(Delivery):
+        def run(self, *, again: bool = True) -> None:
+            reached.set()
+            goes_on.wait(60)
+            super().run(again=again)
+
+    monkeypatch.setattr(leftovers, "Delivery", Slow)
+    monkeypatch.setattr(sender, "_EVERY_S", 0.01 if working else 60)
+    with stage_run("train", workplace.params, workplace.settings, key="k") as tracker:
+        tracker.metrics(1, {"loss": 0.25})
+        assert not working or reached.wait(60)
+    assert capsys.readouterr().err == ""
+    assert [path.name for path in spool_folder().glob("*.jsonl")] == [other.path.name]
+    assert reached.is_set() == working
+    (run,) = runs(workplace, "train")
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 0.25})
+    goes_on.set()
+    for thread in [each for each in threading.enumerate() if each.name == "mlflow-leftovers"]:
+        thread.join(60)
 
 
 def test_what_a_killed_stage_left_is_sent_without_its_torn_line(workplace):
