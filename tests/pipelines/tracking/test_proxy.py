@@ -90,9 +90,11 @@ def untracked() -> float:
 
 def test_a_stage_is_as_fast_whatever_the_server_does(workplace, proxy, capsys):
     """Asserted is the CPU time that tracking takes: of the stage's own thread (the median call) and of the sender's.
+
     A call takes 7 microseconds, and ten times that where a step has emptied the caches, as here. The sender needs some
-    tenths of a second to begin with, then 50 microseconds for a number, also those of earlier runs. The ratio of the wall times says more of what
-    else this machine does, and is printed."""
+    tenths of a second to begin with, then 50 microseconds for a number, also for those of earlier runs. The ratio of
+    the wall times says more of what else this machine does, and is printed.
+    """
     quiet_mlflow(settings_for(proxy.url))
     modes = [Mode.HEALTHY, Mode.SLOW, Mode.FAILS, Mode.FAILS_AFTER, Mode.CUTS_AFTER, Mode.HANGS, Mode.REFUSED]
     plain: list[float] = []
