@@ -1,7 +1,7 @@
 """`python -m pipelines.sweep -S KEY=VALUE,VALUE ..`: the pipeline for many values of its parameters.
 
     python -m pipelines.sweep -S train.learning_rate=0.001,0.002 -S seed=0,1
-    python -m pipelines.sweep --random 20 --seed 1 -S train.learning_rate=log(1e-4,1e-2) -S model.channels=32,64
+    python -m pipelines.sweep --random 20 --seed 1 -S 'train.learning_rate=log(1e-4,1e-2)' -S model.channels=32,64
 
 Lists give all combinations; with --random N so many draws, from lists or from log(LOW,HIGH), uniform(LOW,HIGH) and
 int(LOW,HIGH). Each trial is `dvc repro` in a copy of the project, with uncommitted changes, and registers a version.

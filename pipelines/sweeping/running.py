@@ -50,6 +50,7 @@ class Width:
         if ray.address:
             return cls(None, at_once or 1)
         machine = Machine.here(settings)
+        widths: Sequence[int]
         if ray.most_workers is None:
             wide, widths = min(at_once or count, count, machine.trials(1)), _powers_of_two(shards)
         else:
