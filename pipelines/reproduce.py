@@ -92,8 +92,8 @@ def check_out(origin: Origin, folder: Path, at: str | None, variables: set[str],
     number = origin.version.number
     if any(check.what == "patch" and not check.ok for check in found):
         print(
-            "The version's patch changes code, and whoever may write to the registry may have written it. Nothing of it "
-            f"was run. Read it:\n  git -C {shlex.quote(str(folder))} diff HEAD\nand, if you trust it:\n"
+            "The version's patch changes code, and whoever may write to the registry may have written it. Nothing of "
+            f"it was run. Read it:\n  git -C {shlex.quote(str(folder))} diff HEAD\nand, if you trust it:\n"
             f"  python -m pipelines.reproduce {number} --checkout NEW_FOLDER --run-code"
         )
         return 1
