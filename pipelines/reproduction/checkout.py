@@ -79,10 +79,8 @@ def check_out(
         git(folder, "apply", "--index", "--whitespace=nowarn", "-", feed=origin.patch)
         names = _patched(folder)
         run_code = run_code or all(_is_no_code(name) for name in names)
-        read = (
-            f"it changes code, which is not run: read it (git -C {folder} diff HEAD), then --run-code in a new folder"
-        )
-        found.append(Check("patch", run_code, f"changes {', '.join(names)}", read))
+        remedy = "it changes code, of which nothing runs without --run-code"
+        found.append(Check("patch", run_code, f"changes {', '.join(names)}", remedy))
     else:
         run_code = True
     found += _put_in_place(origin, project, folder, pull=run_code)

@@ -54,7 +54,7 @@ class Width:
         if ray.most_workers is None:
             wide, widths = min(at_once or count, count, machine.trials(1)), _powers_of_two(shards)
         else:
-            wide, widths = 1, range(ray.most_workers, ray.least_workers - 1, -1)
+            wide, widths = 1, [*range(ray.most_workers, ray.least_workers - 1, -1)]
         workers = next((workers for workers in widths if 0 < wide <= machine.trials(workers)), 0)
         if not workers:
             least = ray.least_workers
