@@ -55,7 +55,7 @@ def promote(name: str, wanted: str, reason: str | None, gate: GateParams, settin
     from pipelines.tracking.registry import CHAMPION, at
     from pipelines.tracking.store import connect, exclusive, tracking_errors
 
-    store = connect(settings, name)
+    store = connect(settings, name, make=False)
     with exclusive(state() / f"register-{name}.lock"), tracking_errors(settings):
         known = known_versions(settings, name)
         version, before = chosen(known, wanted, name), at(known, CHAMPION)

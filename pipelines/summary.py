@@ -82,7 +82,7 @@ def registry_note(receipt: dict[str, Any], settings: Settings) -> str | None:
 
     name, number = receipt["name"], receipt["version"]
     try:
-        store = connect(settings, name)
+        store = connect(settings, name, make=False)
         with tracking_errors(settings):
             known = {(v.number, v.model_digest) for v in versions(store, name)}
     except TrackingError as error:

@@ -3,6 +3,7 @@
 run         what a stage uses: `stage_run` and its Tracker
 spool       what is to be sent, on this machine's disk until it is
 sender      the thread that sends it
+loading     the module mlflow, by one thread at a time
 store       the connection: embedded SQLite or a server, with bounded time-outs
 lineage     where a run came from: commit, versions, hardware
 registry    versions, their tags, the alias `champion`

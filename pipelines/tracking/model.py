@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines.errors import CheckpointError
 from pipelines.project import workspace
+from pipelines.tracking.loading import load_mlflow
 
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "safetensors", "scipy")
 MODEL_FILES = ("model.safetensors", "model.json")
@@ -26,6 +27,7 @@ def log_model(mlflow: Any, run_id: str, trained: Path, weights: str) -> Any:
     Raises:
         CheckpointError: model.json is damaged.
     """
+    load_mlflow("models", "pyfunc", "types.schema")
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
     from mlflow.types.schema import AnyType

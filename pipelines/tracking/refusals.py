@@ -9,6 +9,7 @@ from json import JSONDecodeError
 
 from pipelines.errors import TrackingError
 from pipelines.settings import Settings
+from pipelines.tracking.loading import load_mlflow
 
 _OWN_ERROR = re.compile(r"too many (5\d\d|429) error responses|failed with error code (5\d\d)")
 _NOT_MLFLOW = (
@@ -34,12 +35,12 @@ class CredentialsRefused(TrackingError):
 def tracking_errors(settings: Settings) -> Iterator[None]:
     """MLflow's and the network's errors as TrackingError, with credentials taken out of their text."""
     import requests
-    from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    mlflow_error: type[Exception] = load_mlflow().exceptions.MlflowException
     try:
         yield
-    except (MlflowException, requests.RequestException, SQLAlchemyError, OSError, JSONDecodeError) as error:
+    except (mlflow_error, requests.RequestException, SQLAlchemyError, OSError, JSONDecodeError) as error:
         where = "the embedded MLflow store" if settings.tracking.uri is None else "the MLflow server (tracking.uri)"
         kind = CredentialsRefused if status(error) in (401, 403) else TrackingError
         raise kind(f"{where} could not be used: {explained(error)}") from error

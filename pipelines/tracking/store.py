@@ -7,7 +7,6 @@ import logging
 import os
 import random
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from pipelines.errors import TrackingError
 from pipelines.project import state
 from pipelines.settings import Settings, tracking_uri
+from pipelines.tracking.loading import ONE_AT_A_TIME, load_mlflow
 from pipelines.tracking.refusals import answered, status, tracking_errors
 
 __all__ = ["Patient", "Store", "connect", "embedded_folder", "exclusive", "quiet_mlflow", "tracking_errors"]
@@ -82,7 +82,8 @@ def connect(settings: Settings, experiment: str, *, make: bool = True) -> Store:
     with tracking_errors(settings), _first_use(embedded):
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
-        client = Patient(mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), settings.tracking.retries)
+        with ONE_AT_A_TIME:  # it loads the kind of store that the address names
+            client = Patient(mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), settings.tracking.retries)
         location = (embedded_folder() / "artifacts").as_uri() if embedded else None
         store = Store(client, uri, _experiment_id(client, experiment, location, make))
     if embedded and store.experiment_id:
@@ -98,9 +99,7 @@ def quiet_mlflow(settings: Settings) -> Any:
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import mlflow
+    mlflow = load_mlflow()
     for name in ("mlflow", "alembic", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # prints what it raises, with two tracebacks
