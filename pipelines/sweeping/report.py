@@ -11,6 +11,7 @@ from pipelines.comparison.grids import number
 from pipelines.comparison.measurement import BOUND, Measurement
 from pipelines.comparison.metrics import metrics_of
 from pipelines.comparison.verdict import Says, Verdict, judge
+from pipelines.errors import TrackingError
 from pipelines.report.scores import distances
 from pipelines.settings import Settings
 from pipelines.sweeping.place import Outcome
@@ -100,12 +101,15 @@ def table(group: Group) -> Table:
 
 
 def mark(best: Row, row: Row) -> str:
-    """`best`, `≈` if the paired test cannot tell it from that, or nothing."""
+    """`best`, `≈` if it cannot be told from that, or nothing: image by image, or by the errors if a table is away."""
     if row is best:
         return "best"
     metrics = metrics_of([best.measurement, row.measurement])
     total = next(metric for metric in metrics if metric.name == f"{BOUND}.total")
-    verdict = judge(total, best.measurement, row.measurement)
+    try:
+        verdict = judge(total, best.measurement, row.measurement)
+    except TrackingError:
+        verdict = judge(total, best.measurement, row.measurement, pairs=False)
     return "≈" if isinstance(verdict, Verdict) and verdict.says is Says.SAME else ""
 
 
