@@ -132,9 +132,11 @@ def remedies(columns: Sequence[Column], found: Sequence[Block]) -> list[str]:
     for quantity, titles in missing(columns, found).items():
         lines.append(f"{' and '.join(titles)} cannot be compared by {quantity}: not measured.")
     if lines:
-        numbers = " ".join(str(entry.version.number) for column in columns for entry in column.entries)
-        lines.append(f"To measure all in one way, that of params.yaml: python -m pipelines.remeasure {numbers}")
-    lines += [f"{title} holds versions that were trained by different code." for title in recipes.mixed(columns)]
+        versions = [entry.version for column in columns for entry in column.entries]
+        several = len({version.name for version in versions}) > 1
+        named = " ".join(f"models:/{v.name}/{v.number}" if several else str(v.number) for v in versions)
+        lines.append(f"To measure all in one way, that of params.yaml: python -m pipelines.remeasure {named}")
+    lines += [f"{title} holds versions that were registered with different code." for title in recipes.mixed(columns)]
     return lines
 
 

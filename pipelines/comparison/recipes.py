@@ -28,7 +28,7 @@ def by_recipe(entries: Sequence[Entry]) -> list[Column]:
 
 
 def mixed(columns: Sequence[Column]) -> list[str]:
-    """Titles of the columns whose versions were trained by different code."""
+    """Titles of the columns whose versions were registered with different code."""
     return [c.title for c in columns if len({entry.version.tags.get("source.digest") for entry in c.entries}) > 1]
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -94,7 +95,7 @@ def progress(title: str, total: int, unit: str, start: int = 0) -> Iterator[Bar]
         yield bar
 
 
-class _Shown:
+class _Shown(ABC):
     """Keeps the count; the two subclasses show it."""
 
     def __init__(self, count: Count) -> None:
@@ -113,11 +114,13 @@ class _Shown:
         )
         self.show()
 
+    @abstractmethod
     def show(self) -> None:
-        raise NotImplementedError
+        """Show the count as it is now."""
 
+    @abstractmethod
     def __exit__(self, *error: object) -> None:
-        raise NotImplementedError
+        """Show it for the last time."""
 
 
 class _Lines(_Shown):

@@ -1,6 +1,7 @@
 """Versions in columns: cards apart, the base, recipes, the choice of versions, and what is printed of it."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from pipelines import compare
 from pipelines.comparison import recipes
 from pipelines.comparison.choice import meeting
 from pipelines.comparison.grids import explanation, grids, number
-from pipelines.comparison.side_by_side import blocks
+from pipelines.comparison.side_by_side import Column, blocks
 from pipelines.comparison.text import frame, markdown, print_grids
 from pipelines.comparison.verdict import Says
 from pipelines.errors import ParamsError
@@ -68,6 +69,10 @@ def test_what_was_not_measured_is_not_passed_over() -> None:
     assert compare.missing(columns, found) == {"bits_per_dim": ["3"], "fd_classifier": ["2", "3"], "fid": ["1", "3"]}
     assert compare.status_of(columns, found) == compare.INCOMPARABLE
     assert "2 and 3 cannot be compared by fd_classifier: not measured." in compare.remedies(columns, found)
+    other = Column("n/9", (replace(entry(9), version=replace(entry(9).version, name="n")),))
+    assert compare.remedies([columns[0], other], blocks([columns[0], other], "1"))[-1].endswith(
+        "python -m pipelines.remeasure models:/m/1 models:/n/9"
+    )
     lone = [column(1), column(2)]
     assert compare.status_of(lone, blocks(lone, "1")) == compare.INCOMPARABLE
 
