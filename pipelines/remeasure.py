@@ -13,10 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from pipelines.errors import TrackingError
 from pipelines.params import Params, load_params
 from pipelines.project import state
 from pipelines.settings import Settings, load_settings
@@ -71,7 +73,7 @@ def remeasure(version: Version, params: Params, settings: Settings) -> str | Non
 
 
 def _is_known(version: Version, plan: Plan, settings: Settings) -> bool:
-    """Whether the version has a measurement with just these cards, the seeds included."""
+    """Whether the version has a measurement with just these cards, the seeds included, and its files can be had."""
     from pipelines.comparison.measurement import BOUND
     from pipelines.report.scores import distances
     from pipelines.tracking.measurements import measurements
@@ -82,7 +84,8 @@ def _is_known(version: Version, plan: Plan, settings: Settings) -> bool:
         if _same(bound, known.card(BOUND)) and any(
             _same(samples, card["samples"]) and _same(reference, card["reference"]) for card in of_distance
         ):
-            return True
+            with suppress(TrackingError):
+                return known.folder.is_dir()
     return False
 
 

@@ -100,13 +100,15 @@ def _fetch(version: Version, digest: str, files: dict[str, str], settings: Setti
         kept.parent.mkdir(exist_ok=True)
         mlflow = quiet_mlflow(settings)
         with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
-            with tracking_errors(settings):
-                arrived = _download(mlflow, version, digest, scratch)
+            what = f"the files of measurement {digest[:12]} of {version.name} version {version.number}"
+            remedy = f"run `python -m pipelines.remeasure {version.number}`"
+            try:
+                with tracking_errors(settings):
+                    arrived = _download(mlflow, version, digest, scratch)
+            except TrackingError as error:
+                raise TrackingError(f"{what} cannot be had: {error}; if they are gone, {remedy}") from error
             if not _intact(arrived, files):
-                raise TrackingError(
-                    f"the files of measurement {digest[:12]} of {version.name} version {version.number} are gone or "
-                    f"changed since they were registered: run `python -m pipelines.remeasure {version.number}`"
-                )
+                raise TrackingError(f"{what} are gone or changed since they were registered: {remedy}")
             shutil.rmtree(kept, ignore_errors=True)
             with suppress(OSError):  # another process has brought them there
                 arrived.rename(kept)

@@ -94,6 +94,7 @@ def evaluation(digest: str, total: float, distance: float = 3.5, **card: Any) ->
             "held_out": SCORES | {"images": 24, "value": 1.0},
             "card": {
                 "samples": {"model_digest": digest, "count": 32},
+                "reference": {"seed": 0},
                 "scoring": {"level": 0.95, "paired": 32},
                 "warnings": [],
             },

@@ -1,13 +1,15 @@
 """Registering: idempotent, gated, complete, and clean when the server is away."""
 
 import json
+import shutil
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
 
-from pipelines import compare, register, summary
+from pipelines import compare, register, remeasure, summary
 from pipelines.errors import TrackingError
 from pipelines.settings import Settings, TrackingSettings
 from pipelines.tracking.fetch import chosen, known_versions
@@ -214,6 +216,25 @@ def test_what_other_programs_wrote_into_tags_is_passed_over(workplace, monkeypat
     register.main()
     assert (runs / "checkpoint").read_text() == "dear"
     assert [v.aliases for v in registered(workplace)] == [("previous",), (), ("champion",)]
+
+
+def test_a_champion_whose_tables_are_gone_is_named_with_the_remedy_and_can_be_measured_again(workplace):
+    workplace.model(seed=1, total=2.0)
+    register.main()
+    (version,) = registered(workplace)
+    (known,) = measurements(version, workplace.settings)
+    planned = (known.card("bits_per_dim"), *(known.card("fd_classifier")[name] for name in ("samples", "reference")))
+    plan = SimpleNamespace(cards=lambda: planned)
+    assert remeasure._is_known(version, plan, workplace.settings)
+
+    shutil.rmtree(workplace.folder / ".state/registry")
+    for folder in list((workplace.folder / ".state/mlflow/artifacts").rglob("measurements")):
+        shutil.rmtree(folder)
+    assert not remeasure._is_known(version, plan, workplace.settings)
+    workplace.model(seed=2, total=1.9)
+    with pytest.raises(TrackingError, match=r"version 1 .*run `python -m pipelines\.remeasure 1`"):
+        register.main()
+    assert [v.aliases for v in registered(workplace)] == [("champion",), ()]  # the second waits for the gate
 
 
 def test_two_registrations_at_once_make_one_version(workplace):
