@@ -10,6 +10,8 @@ import argparse
 
 from pipelines.settings import Settings, load_settings, tracking_uri
 
+_NOTHING = "nothing waits to be sent to MLflow"
+
 
 def waiting(settings: Settings) -> int:
     """Print what waits to be sent, without sending it; the number of runs."""
@@ -23,17 +25,24 @@ def waiting(settings: Settings) -> int:
     return len(found)
 
 
-def send(settings: Settings) -> bool:
-    """Send it, and print what became of each run; whether MLflow has all of them now."""
+def send(settings: Settings, *, others: bool) -> bool:
+    """Send it, and print what became of each run; whether MLflow has all of them now.
+
+    Args:
+        others: whether a run was told of that is not sent here.
+    """
     from pipelines.tracking.leftovers import amount, send_leftovers
 
-    complete = True
+    complete, empty = True, True
     for sent in send_leftovers(settings):
+        empty = False
         if sent.problem is None:
             print(f"{sent.name}: sent", flush=True)
         else:
             complete = False
             print(f"{sent.name}: {amount(sent.unsent)} not sent ({sent.problem})", flush=True)
+    if empty and not others:
+        print(_NOTHING)
     return complete
 
 
@@ -45,12 +54,13 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="only show what waits")
     listing = parser.parse_args().list
     settings = load_settings()
-    for name in Spool.growing():
+    growing = list(Spool.growing())
+    for name in growing:
         print(f"{name}: a stage is at work on it and sends it")
     if listing:
         if not waiting(settings):
-            print("nothing waits to be sent to MLflow")
-    elif not send(settings):
+            print(_NOTHING)
+    elif not send(settings, others=bool(growing)):
         print("not all is in MLflow; it is kept: run this again when the reasons above are gone")
         raise SystemExit(1)
 

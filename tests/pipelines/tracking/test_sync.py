@@ -58,6 +58,8 @@ def test_it_lists_and_sends_run_by_run(workplace, command, capsys):
     assert capsys.readouterr().out.splitlines() == [f"{name}: sent" for name in names]
     assert command(workplace.settings, "--list") == 0
     assert capsys.readouterr().out == "nothing waits to be sent to MLflow\n"
+    assert command(workplace.settings) == 0
+    assert capsys.readouterr().out == "nothing waits to be sent to MLflow\n"
     store = connect(workplace.settings, workplace.params.register_.name)
     assert len(store.client.search_runs([store.experiment_id], "tags.stage = 'train'")) == 2
 
