@@ -30,6 +30,8 @@ from tests.end_to_end.project import TINY, Project
 STEPS = 240
 EVERY = 20
 """Steps between checkpoints."""
+MACHINE = ("system/", "steps_per_second")
+"""Numbers of a run that no two runs share."""
 PARAMS = TINY | {
     "train.steps": str(STEPS),
     "train.val_every": "80",
@@ -218,11 +220,13 @@ class FaultLab:
         )
 
     def _metrics(self) -> tuple[tuple[str, int, float], ...]:
+        """All numbers in MLflow, but for those that say how busy and how fast the machine was."""
         database = self.project.folder / ".state" / "mlflow" / "mlflow.db"
         with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
             rows = connection.execute("select key, step, value from metrics order by key, step, value").fetchall()
         connection.close()
-        return tuple((key, int(step), float(value)) for key, step, value in rows)
+        of_training = (row for row in rows if not row[0].startswith(MACHINE))
+        return tuple((key, int(step), float(value)) for key, step, value in of_training)
 
     def clear(self, attempt: Attempt) -> None:
         """End what is left of an attempt whose driver was killed: its own processes only, known by its session."""
