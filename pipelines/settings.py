@@ -25,6 +25,8 @@ class Section(BaseModel):
 
 
 Workers = Annotated[int, Field(ge=1)]
+StageName = Literal["prepare", "reference", "train", "classifier", "sample", "evaluate"]
+EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class RaySettings(Section):
@@ -129,6 +131,28 @@ class WeightsSettings(Section):
     """Folder for downloaded ones; null: `.state/weights` of this project."""
 
 
+class JobSettings(Section):
+    """Stages as jobs that run elsewhere, and go on without the command that started them."""
+
+    backend: Literal["local", "ray", "kuberay", "slurm"] | None = None
+    """What runs them; null: the cluster's job server where ray.address is http://.., else stages run here. `local` is
+    this machine, apart from the terminal."""
+    stages: tuple[StageName, ...] = ("reference", "train", "sample", "evaluate")
+    """Which stages; the others run where `dvc repro` does."""
+    on_interrupt: Literal["detach", "cancel"] = "detach"
+    """What Ctrl-C does to the job: it goes on, and the same command comes back to it; or it saves and stops."""
+    stalled_after_min: float = Field(default=30, gt=0)
+    """A job that counts no further step or image for so many minutes is ended as failed."""
+    attempts: int = Field(default=3, ge=1)
+    """How often in a row a job is started whose machines died. It goes on from the newest checkpoint."""
+    pass_on: tuple[EnvName, ...] = ()
+    """Names of environment variables to set there as here. Everybody on the cluster can read them: no secrets."""
+    overlay: Path = Path("infra/kuberay/overlays/prod/job")
+    """For kuberay: the kustomization with the RayJob to start, which is infra/kuberay/job/rayjob.yaml filled in."""
+    sbatch: tuple[str, ...] = ()
+    """For slurm: options of sbatch, for example `--nodes=4`."""
+
+
 class Settings(BaseSettings):
     """All of infra/cluster.yaml, with environment variables on top."""
 
@@ -141,6 +165,7 @@ class Settings(BaseSettings):
     checkpoint: CheckpointSettings = CheckpointSettings()
     tracking: TrackingSettings = TrackingSettings()
     weights: WeightsSettings = WeightsSettings()
+    jobs: JobSettings = JobSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -1,0 +1,45 @@
+"""From the settings to what runs jobs."""
+
+from __future__ import annotations
+
+from pipelines.backends.backend import Backend
+from pipelines.errors import ParamsError
+from pipelines.project import state
+from pipelines.settings import Settings
+
+
+def backend_of(settings: Settings) -> Backend | None:
+    """What the settings name; None where stages run in the process that DVC starts.
+
+    Raises:
+        ParamsError: the settings contradict each other.
+    """
+    address = settings.ray.address or ""
+    to_job_server = address.startswith(("http://", "https://"))
+    kind = settings.jobs.backend or ("ray" if to_job_server else None)
+    if to_job_server and kind != "ray":
+        raise ParamsError(f"jobs.backend is {kind}, but ray.address is a job server: set one of them to null")
+    match kind:
+        case None:
+            return None
+        case "local":
+            from pipelines.backends.local import Local
+
+            return Local(state() / "jobs")
+        case "ray":
+            from pipelines.backends.ray_jobs import RayJobs
+
+            if not to_job_server:
+                raise ParamsError(
+                    f"jobs.backend ray wants the cluster's job server in ray.address, http://HEAD:8265; got "
+                    f"{settings.ray.address}"
+                )
+            return RayJobs(address)
+        case "kuberay":
+            from pipelines.backends.kuberay import KubeRay
+
+            return KubeRay(settings.jobs.overlay)
+        case "slurm":
+            from pipelines.backends.slurm import Slurm
+
+            return Slurm(state() / "jobs", settings.jobs.sbatch)
