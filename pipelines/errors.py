@@ -5,9 +5,9 @@ The core package `diffusion` raises `ValueError` for bad arguments; the pipeline
 
     PipelineError
     ├── ParamsError       params.yaml or infra/cluster.yaml
-    ├── DataError         images, prepared shards, manifests
+    ├── DataError         images, prepared shards, manifests, what is in a depot
     ├── CheckpointError   a run's folder, its checkpoints, a model file
-    │   └── StoreError    the place of the checkpoints does not answer: nothing is known of them
+    │   └── StoreError    the place of the checkpoints, or the depot, does not answer: nothing is known of them
     ├── RunLocked         another process is working on the same run
     ├── TrainingError     non-finite loss, workers that do not come back
     ├── Interrupted       asked to stop, state saved; exit status 75
@@ -35,7 +35,7 @@ class CheckpointError(PipelineError):
 
 
 class StoreError(CheckpointError):
-    """The store of a run's checkpoints cannot be reached or refuses. It says nothing of any checkpoint."""
+    """The store of a run's checkpoints, or a depot, cannot be reached or refuses. It says nothing of what is there."""
 
 
 class RunLocked(PipelineError):

@@ -29,11 +29,21 @@ def store_at(uri: str, key: str) -> Store:
     """The place of the run `key` among the runs in `uri`: a folder, or s3://bucket/prefix.
 
     Raises:
+        ParamsError: it is neither.
+    """
+    place = place_at(uri)
+    return LocalStore(place / key) if isinstance(place, Path) else S3Store(f"{place}/{key}")
+
+
+def place_at(uri: str) -> Path | str:
+    """A folder as its path, and s3://bucket/prefix without a slash at its end.
+
+    Raises:
         ParamsError: it is neither. The message leaves out what follows the scheme: it may hold a password.
     """
     scheme = _SCHEME.match(uri)
     if scheme is None:
-        return LocalStore(Path(uri).expanduser().resolve() / key)
+        return Path(uri).expanduser().resolve()
     if scheme[1] != "s3":
         raise ParamsError(
             f"storage.uri must be a folder that all workers see or s3://bucket/prefix, got one that begins with "
@@ -44,4 +54,4 @@ def store_at(uri: str, key: str) -> Store:
             "storage.uri must be s3://bucket/prefix and nothing else: the server and the credentials are read from "
             "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or from AWS_PROFILE"
         )
-    return S3Store(f"{uri.rstrip('/')}/{key}")
+    return uri.rstrip("/")

@@ -70,4 +70,6 @@ def proxy(port: int, judge: Judge, said: bytes = b"") -> Iterator[str]:
         thread.join()
 
 
-KEPT = {"etag", "content-type", "content-range", "last-modified", "x-amz-checksum-sha256", "x-amz-version-id"}
+KEPT = {"etag", "content-type", "content-range", "last-modified"} | {
+    f"x-amz-{name}" for name in ("checksum-sha256", "version-id", "meta-mark")
+}

@@ -1,0 +1,141 @@
+"""Files and folders go in and come out as they were, or with an error that names what is wrong."""
+
+from multiprocessing.reduction import ForkingPickler
+
+import pytest
+
+from pipelines.depot import s3 as s3_module
+from pipelines.depot.address import depot_at, depot_of
+from pipelines.depot.depot import object_name
+from pipelines.depot.ref import Ref, put_folder
+from pipelines.depot.tree import tree_of
+from pipelines.errors import DataError, ParamsError
+from pipelines.project import state
+from pipelines.runs.manifest import FileEntry
+from pipelines.settings import Settings
+from tests.conftest import SECRET
+from tests.pipelines.depot.conftest import FILES
+
+WEIGHTS = FileEntry.of(FILES["deep/er/weights.bin"])
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_comes_back(depot, folder, tmp_path):
+    ref = ForkingPickler.loads(bytes(ForkingPickler.dumps(put_folder(depot, folder))))
+    assert ref == Ref(depot.uri, tree_of(folder).digest)
+    ref.fetch(tmp_path / "copy")
+    assert contents(tmp_path / "copy") == contents(ref.here()) == FILES
+    with pytest.raises(DataError, match="is there already"):
+        ref.fetch(tmp_path / "copy")
+    some = put_folder(depot, folder, ["empty"])
+    some.fetch(tmp_path / "some")
+    assert contents(tmp_path / "some") == {"empty": b""}
+
+
+def test_what_is_there_is_not_put_again(depot, folder, raw):
+    put_folder(depot, folder)
+    assert [name.partition("/")[0] for name in raw.names()] == ["notes"] + ["objects"] * 3, "equal files are one object"
+    raw.write(object_name(WEIGHTS), bytes(WEIGHTS.size))
+    (folder / "empty").write_bytes(b"other")
+    put_folder(depot, folder)
+    assert raw.read(object_name(WEIGHTS)) == bytes(WEIGHTS.size)
+    assert depot.has(FileEntry.of(b"other"))
+    raw.write(object_name(WEIGHTS), b"short")
+    assert not depot.has(WEIGHTS)
+    put_folder(depot, folder)
+    assert raw.read(object_name(WEIGHTS)) == FILES["deep/er/weights.bin"]
+
+
+def test_a_file_that_changes_is_not_stored(depot, folder, raw):
+    for content in (b"shorter", bytes(WEIGHTS.size)):
+        (folder / "deep/er/weights.bin").write_bytes(content)
+        with pytest.raises(DataError, match=r"weights\.bin has changed"):
+            depot.put(folder / "deep/er/weights.bin", WEIGHTS)
+        assert raw.names() == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "match"),
+    [
+        (lambda content: content[:99] + bytes([content[99] ^ 1]) + content[100:], "is damaged: it has 255744 bytes"),
+        (lambda content: content[:-1], "is damaged: it has 255743 bytes"),
+        (lambda content: content + b"x", "is damaged: it has 255745 bytes"),
+        (None, "is missing"),
+    ],
+    ids=["flipped", "short", "long", "missing"],
+)
+def test_what_is_damaged_never_appears(depot, folder, raw, tmp_path, cache, damage, match):
+    ref, name = put_folder(depot, folder), object_name(WEIGHTS)
+    raw.write(name, damage(FILES["deep/er/weights.bin"])) if damage else raw.delete(name)
+    (tmp_path / "to").mkdir()
+    for call in (lambda: depot.fetch(WEIGHTS, tmp_path / "to/file"), lambda: ref.fetch(tmp_path / "to/copy"), ref.here):
+        with pytest.raises(DataError, match=rf"{name} {match}"):
+            call()
+    assert list((tmp_path / "to").iterdir()) == []
+    assert not (cache / ref.digest).exists()
+
+
+def test_a_damaged_or_missing_manifest_of_a_folder_is_found(depot, folder, raw):
+    ref = put_folder(depot, folder)
+    name = f"notes/trees/{ref.digest}.json"
+    raw.write(name, raw.read(name).replace(b"twice", b"tWice"))
+    with pytest.raises(DataError, match="is damaged: its manifest has another SHA-256"):
+        ref.here()
+    raw.delete(name)
+    with pytest.raises(DataError, match="is missing"):
+        ref.here()
+
+
+def test_a_part_of_a_file(depot, folder, raw):
+    put_folder(depot, folder)
+    assert depot.part(WEIGHTS, 300, 20) == FILES["deep/er/weights.bin"][300:320]
+    with pytest.raises(DataError, match=f"{object_name(WEIGHTS)} is damaged: it has 4 bytes from 255740 on"):
+        depot.part(WEIGHTS, 255740, 5)
+    raw.delete(object_name(WEIGHTS))
+    with pytest.raises(DataError, match=f"{object_name(WEIGHTS)} is missing"):
+        depot.part(WEIGHTS, 0, 5)
+
+
+def test_notes(depot):
+    assert depot.noted("jobs/1/spec.json") is None
+    assert depot.notes("") == []
+    assert depot.note("jobs/1/spec.json", b"a", new=True)
+    assert not depot.note("jobs/1/spec.json", b"b", new=True)
+    assert depot.noted("jobs/1/spec.json") == b"a"
+    assert depot.note("jobs/1/spec.json", b"c")
+    depot.note("jobs/10/spec.json", b"d")
+    depot.note("other", b"e")
+    assert depot.noted("jobs/1/spec.json") == b"c"
+    assert depot.notes("jobs/") == ["jobs/1/spec.json", "jobs/10/spec.json"]
+    assert depot.notes("jobs/1/") == ["jobs/1/spec.json"]
+    with pytest.raises(DataError, match="is no name of a file"):
+        depot.note("../objects/ab/abc", b"")
+
+
+def test_large_files_travel_in_parts(s3_depot, tmp_path, monkeypatch):
+    monkeypatch.setattr(s3_module, "PART", 5 << 20)
+    content = bytes(range(251)) * 50_000
+    (tmp_path / "large").write_bytes(content)
+    entry, made = FileEntry.of(content), []
+    events = s3_module.client().meta.events
+    hear = lambda model, **_: made.append(model.name)  # noqa: E731
+    events.register("before-call.s3", hear)
+    s3_depot.put(tmp_path / "large", entry)
+    s3_depot.fetch(entry, tmp_path / "back")
+    events.unregister("before-call.s3", hear)
+    assert (tmp_path / "back").read_bytes() == content
+    assert (made.count("UploadPart"), made.count("GetObject")) == (3, 3)
+
+
+def test_addresses(tmp_path):
+    assert depot_at("s3://bucket/some/depot/").uri == "s3://bucket/some/depot"
+    assert depot_at(str(tmp_path)).uri == str(tmp_path)
+    assert depot_of(Settings(storage={"uri": "s3://bucket/runs"})).uri == "s3://bucket/runs/depot"
+    assert depot_of(Settings(storage={"uri": str(tmp_path)})).uri == str(tmp_path / "depot")
+    assert depot_of(Settings()).uri == str(state() / "depot")
+    with pytest.raises(ParamsError, match="must be s3://bucket/prefix and nothing else") as caught:
+        depot_at(f"s3://me:{SECRET}@bucket/runs")
+    assert SECRET not in str(caught.value)
