@@ -126,6 +126,6 @@ def _write_card(folder: Path, card: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    from pipelines.stage import run
+    from pipelines.remote.stage import run_stage
 
-    run(main)
+    run_stage(main)

@@ -11,6 +11,7 @@ The core package `diffusion` raises `ValueError` for bad arguments; the pipeline
     ├── RunLocked         another process is working on the same run
     ├── TrainingError     non-finite loss, workers that do not come back
     ├── Interrupted       asked to stop, state saved; exit status 75
+    ├── JobFailed         a stage that ran elsewhere; with its exit status
     └── TrackingError     the MLflow server or registry
 """
 
@@ -51,6 +52,14 @@ class Interrupted(PipelineError):
 
     exit_status = 75
     """EX_TEMPFAIL of sysexits.h: run the same command again."""
+
+
+class JobFailed(PipelineError):
+    """A stage that ran elsewhere failed there, or its machines died."""
+
+    def __init__(self, message: str, exit_status: int = 1) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
 
 
 class TrackingError(PipelineError):

@@ -84,6 +84,6 @@ def track(tracker: Tracker, evaluation: Evaluation) -> None:
 
 
 if __name__ == "__main__":
-    from pipelines.stage import run
+    from pipelines.remote.stage import run_stage
 
-    run(main)
+    run_stage(main)

@@ -35,6 +35,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from pipelines.stage import run
+    from pipelines.remote.stage import run_stage
 
-    run(main)
+    run_stage(main)

@@ -53,6 +53,6 @@ def metrics_of(speed: Speed) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    from pipelines.stage import run
+    from pipelines.remote.stage import run_stage
 
-    run(main)
+    run_stage(main)

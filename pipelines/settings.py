@@ -116,6 +116,8 @@ class TrackingSettings(Section):
     """Of one request. MLflow's own default of 120 s and 7 retries blocks for minutes when the server is away."""
     retries: int = Field(default=2, ge=0)
     """Of one request."""
+    send: bool = True
+    """false: leave all that stages track in the spool, for `python -m pipelines.sync`."""
 
 
 class WeightsSettings(Section):

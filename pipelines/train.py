@@ -81,6 +81,15 @@ def make_job(params: Params, settings: Settings, prepared: Path) -> Job:
     )
 
 
+def job_key(params: Params, settings: Settings) -> str:
+    """What names a job elsewhere: the run, so that two jobs never train the same one.
+
+    Raises:
+        PipelineError: as `make_job`: what would stop the job is found before there is one.
+    """
+    return make_job(params, settings, results("prepare")).key
+
+
 def check(params: Params, manifest: Manifest) -> None:
     """Find here what would stop the workers.
 
@@ -159,6 +168,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from pipelines.stage import run
+    from pipelines.remote.stage import run_stage
 
-    run(main)
+    run_stage(main, job_key)

@@ -108,8 +108,10 @@ class RayJobs:
     def _client(self) -> Any:
         from ray.job_submission import JobSubmissionClient
 
-        logging.getLogger("ray").setLevel(logging.WARNING)
-        return JobSubmissionClient(self._address)
+        client = JobSubmissionClient(self._address)
+        for part in ("job.sdk", "dashboard_sdk"):  # they tell of each upload and each end of a stream
+            logging.getLogger(f"ray.dashboard.modules.{part}").setLevel(logging.WARNING)
+        return client
 
     def _ask(self, question: Callable[[], Answer], limit_s: float = _ANSWER_S) -> Answer:
         """The answer, in bounded time.
@@ -144,7 +146,10 @@ class _Refused(Exception):
 
 
 _CHECK = "check ray.address (or RAY_ADDRESS) and the network"
-_TOKEN = "set RAY_AUTH_MODE=token and the cluster's token (RAY_AUTH_TOKEN, a file named by RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token)"
+_TOKEN = (
+    "set RAY_AUTH_MODE=token and the cluster's token (RAY_AUTH_TOKEN, a file named by RAY_AUTH_TOKEN_PATH, or "
+    "~/.ray/auth_token)"
+)
 
 
 def _next(pieces: queue.Queue[str | None]) -> str | None:

@@ -1,4 +1,7 @@
-"""Being asked to stop: the first SIGTERM or Ctrl-C lets training end its step and save, the second ends it at once."""
+"""Being asked to stop: the first SIGTERM or Ctrl-C lets training end its step and save, the second ends it at once.
+
+Whoever stops a job may signal each of its processes, some of which pass the signal on. So what comes together is one.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+TOGETHER_S = 1.0
+"""Seconds between two signals that count as two."""
 
 
 class Wish:
@@ -42,7 +48,7 @@ def stop_signals(wish: Wish) -> Iterator[None]:
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if wish.reason:
+        if wish.age_s > TOGETHER_S:
             raise KeyboardInterrupt
         wish(_NAMES[signal.Signals(number)])
 

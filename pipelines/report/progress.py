@@ -1,4 +1,5 @@
-"""Progress of a long piece of work: a bar on a terminal, a plain line every ten seconds anywhere else.
+"""Progress of a long piece of work: a bar on a terminal, a plain line every ten seconds anywhere else, lines of its own
+for a bar on another machine (`relayed.py`).
 
     with progress("training", total=2000, unit="step", start=500) as bar:
         bar.update(510, loss=0.045)
@@ -11,13 +12,16 @@ Everything goes to the error stream, so that a command's output stays its own.
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +31,12 @@ Number = int | float
 
 LINE_EVERY_S = 10.0
 """Seconds between lines where there is no terminal."""
+RELAY = "PIPELINES_PROGRESS"
+"""Environment variable, set for a process that has no terminal, but a reader who knows the lines of `relayed.py`."""
+MARK = "\x1eprogress "
+"""With which these begin."""
+TOLD_EVERY_S = 1.0
+"""Seconds between two that are told to a process elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +99,26 @@ def progress(title: str, total: int, unit: str, start: int = 0) -> Iterator[Bar]
         start: units that were done before, by the run that this one resumes.
     """
     count = Count(title, total, unit, start, done=start)
-    console = _console()
-    live = console.is_terminal and not console.is_dumb_terminal
-    with _Rich(count) if live else _Lines(count) as bar:
+    with shown(count) as bar:
         yield bar
 
 
-class _Shown(ABC):
-    """Keeps the count; the two subclasses show it."""
+def shown(count: Count) -> Shown:
+    """As whoever reads the error stream can take it."""
+    if os.environ.get(RELAY):
+        return _Told(count)
+    console = _console()
+    return _Rich(count) if console.is_terminal and not console.is_dumb_terminal else _Lines(count)
+
+
+class Shown(ABC):
+    """Keeps the count; the subclasses show it."""
 
     def __init__(self, count: Count) -> None:
         self.count = count
         self.began = time.monotonic()
 
-    def __enter__(self) -> _Shown:
+    def __enter__(self) -> Self:
         return self
 
     def update(self, done: int, **numbers: Number) -> None:
@@ -114,6 +130,11 @@ class _Shown(ABC):
         )
         self.show()
 
+    def take(self, count: Count) -> None:
+        """Show the count of a process elsewhere."""
+        self.count, self.began = count, time.monotonic() - count.elapsed_s
+        self.show()
+
     @abstractmethod
     def show(self) -> None:
         """Show the count as it is now."""
@@ -123,7 +144,7 @@ class _Shown(ABC):
         """Show it for the last time."""
 
 
-class _Lines(_Shown):
+class _Lines(Shown):
     """At most one line every ten seconds, and one at the end."""
 
     def __init__(self, count: Count) -> None:
@@ -144,13 +165,35 @@ class _Lines(_Shown):
         print(self.count.line(), file=sys.stderr, flush=True)
 
 
-class _Rich(_Shown):
+class _Told(Shown):
+    """At most one line every second for a process that shows the bar (`relayed.py`), and one at the end."""
+
+    def __init__(self, count: Count) -> None:
+        super().__init__(count)
+        self.told = -math.inf
+
+    def show(self) -> None:
+        now = time.monotonic()
+        if now - self.told >= TOLD_EVERY_S:
+            self.told = now
+            self.tell()
+
+    def __exit__(self, *error: object) -> None:
+        self.count = replace(self.count, elapsed_s=time.monotonic() - self.began)
+        self.tell(ended=True)
+
+    def tell(self, *, ended: bool = False) -> None:
+        line = MARK + json.dumps({**asdict(self.count), "ended": ended})
+        print(line, file=sys.stderr, flush=True)
+
+
+class _Rich(Shown):
     """A live bar that leaves its last state behind; a bar inside another one is shown below it while it lasts."""
 
     screen: ClassVar[Progress | None] = None
     """What is on the terminal now; a terminal has room for one."""
 
-    def __enter__(self) -> _Rich:
+    def __enter__(self) -> Self:
         self.outermost = _Rich.screen is None
         self.bars = _Rich.screen = _Rich.screen or _bars(_console())
         count = self.count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -16,6 +17,8 @@ from pipelines.tracking.environment import environment_digest
 from pipelines.tracking.git import asked
 
 LOCK = "requirements.lock"
+GIT = "PIPELINES_GIT"
+"""Environment variable of a job elsewhere: the tags as JSON."""
 
 
 def params_flat(params: Params) -> dict[str, str]:
@@ -46,8 +49,11 @@ def git_tags() -> dict[str, str]:
     """The commit and the one before it, whether the files differ from it, and the remote. Empty outside a repository.
 
     In a temporary copy made by `dvc exp run --temp` the commit is that of the project, and the experiment's parameters
-    are a change of it that is not committed.
+    are a change of it that is not committed. A job elsewhere has no repository, but is told of the one it comes from.
     """
+    if told := os.environ.get(GIT):
+        tags: dict[str, str] = json.loads(told)
+        return tags
     folder = next((each for each in (workspace(), home()) if asked(each, "rev-parse", "HEAD")), None)
     if folder is None:
         return {}

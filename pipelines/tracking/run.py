@@ -103,7 +103,7 @@ def stage_run(stage: str, params: Params, settings: Settings, key: str, *, send:
     """
     spool = Spool.open(identity(stage, params, key))
     tracker = Tracker(spool)
-    sender = Sender(spool, settings) if send else None
+    sender = Sender(spool, settings) if send and settings.tracking.send else None
     status = "FAILED"
     try:
         yield tracker

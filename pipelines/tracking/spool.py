@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -76,11 +76,16 @@ class Spool:
         self._known = {(e["metric"], e["step"]) for e in self.events() if "metric" in e}
 
     @classmethod
-    def open(cls, identity: RunIdentity) -> Spool:
-        """The spool of a run, made if need be; waits while another process appends to it."""
+    def open(cls, identity: RunIdentity, began_ms: int | None = None) -> Spool:
+        """The spool of a run, made if need be; waits while another process appends to it.
+
+        Args:
+            began_ms: when the run began, where that was on another machine.
+        """
         path = spool_folder() / f"{identity.name}.jsonl"
         lock = _hold(path.with_suffix(".lock"), wait=True)
         assert lock is not None
+        _first_time(lock, began_ms)
         return cls(path, lock, identity)
 
     @classmethod
@@ -159,6 +164,19 @@ class Spool:
         finally:
             copying.unlink(missing_ok=True)
         self._append({"artifact": path.name})
+
+    def take(self, events: Iterable[Event], files: Path) -> None:
+        """Events of another machine's spool, as they were told there; `files` are its artifacts."""
+        for event in events:
+            if name := event.get("artifact"):
+                if (files / name).exists():
+                    self.artifact(files / name)
+            elif "metric" in event:
+                if (number := (event["metric"], event["step"])) not in self._known:
+                    self._append(event)
+                    self._known.add(number)
+            elif "run" not in event:
+                self._append(event)
 
     def end(self, status: str) -> None:
         """The run is over: FINISHED, FAILED or KILLED."""
@@ -268,10 +286,10 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _first_time(lock: IO[str]) -> int:
+def _first_time(lock: IO[str], now_ms: int | None = None) -> int:
     lock.seek(0)
     if not (noted := lock.read()):
-        noted = str(_now_ms())
+        noted = str(now_ms or _now_ms())
         lock.write(noted)
         lock.flush()
     return int(noted)

@@ -1,0 +1,109 @@
+"""The jobs of this project that run, or ran, elsewhere: list them, read what they say, end them.
+
+    python -m pipelines.jobs                       all of them
+    python -m pipelines.jobs logs train-5f0c3a9e1b7d2468-1
+    python -m pipelines.jobs cancel train-5f0c3a9e1b7d2468-1
+
+Where they run is in infra/cluster.yaml and the environment, as for the stages that started them. To come back to one,
+run its stage again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from pipelines.errors import ParamsError, PipelineError
+from pipelines.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from pipelines.backends.backend import Backend
+
+_SAVING_S = 120.0
+"""How long `cancel` waits for a job to save."""
+
+
+def show(settings: Settings, backend: Backend) -> None:
+    """A table: name, how it is, what came of it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipelines.depot.address import depot_of
+    from pipelines.remote.names import parse
+    from pipelines.remote.start import answer_of
+
+    depot = depot_of(settings)
+    notes = depot.notes("jobs/")
+    names = sorted({name for note in notes if (name := parse(note.split("/")[1]))})
+    if not names:
+        print(f"no job was started on {backend} for the depot {depot.uri}")
+        return
+    known = backend.attach("")
+    table = Table("job", "is", "came to", title=f"jobs on {backend}", title_justify="left")
+    for name in names:
+        answer = answer_of(depot, name)
+        came = "" if answer is None else "its outputs are there" if answer.exit_status == 0 else answer.said
+        status = known.get(str(name))
+        table.add_row(str(name), str(status.state) if status else "forgotten", came)
+    Console().print(table)
+
+
+def logs(name: str, backend: Backend) -> None:
+    """All that a job has said, and says until it ends."""
+    from pipelines.backends.backend import State
+    from pipelines.remote.follow import follow
+
+    if backend.status(name).state is State.MISSING:
+        raise PipelineError(f"{backend} knows no job {name}; `python -m pipelines.jobs` lists them")
+    print(f"{name}: {follow(name, backend).state}", file=sys.stderr)
+
+
+def cancel(name: str, backend: Backend) -> None:
+    """Let it save and stop, and wait for that."""
+    from pipelines.backends.backend import State
+
+    before = backend.status(name)
+    if before.state is State.MISSING:
+        raise PipelineError(f"{backend} knows no job {name}; `python -m pipelines.jobs` lists them")
+    if before.state.ended:
+        print(f"{name} had ended before: {before.state}")
+        return
+    backend.cancel(name)
+    until = time.monotonic() + _SAVING_S
+    while not (status := backend.status(name)).state.ended:
+        if time.monotonic() > until:
+            raise PipelineError(f"{name} was asked to stop, and has not within {_SAVING_S:.0f} s: {status.state}")
+        time.sleep(1)
+    print(f"{name}: {status.state}")
+
+
+def main() -> None:
+    """One of the three."""
+    from pipelines.backends.choose import backend_of
+
+    parser = argparse.ArgumentParser(prog="python -m pipelines.jobs", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("what", nargs="?", choices=["list", "logs", "cancel"], default="list")
+    parser.add_argument("name", nargs="?", help="of the job")
+    given = parser.parse_args()
+    settings = load_settings()
+    backend = backend_of(settings)
+    if backend is None:
+        raise ParamsError(
+            "stages run here, as no jobs.backend is set and ray.address is no job server (http://HEAD:8265): there are "
+            "no jobs"
+        )
+    if given.what == "list":
+        show(settings, backend)
+    elif given.name is None:
+        parser.error(f"{given.what} wants the name of a job")
+    else:
+        {"logs": logs, "cancel": cancel}[given.what](given.name, backend)
+
+
+if __name__ == "__main__":
+    from pipelines.stage import run
+
+    run(main, arguments=True)

@@ -1,0 +1,111 @@
+"""The job itself, where it landed: fetch what it needs, run the stage, put what it leaves into the depot.
+
+    python -m pipelines.remote.run s3://bucket/prefix/depot train-5f0c3a9e1b7d2468-1
+
+It works in a folder of its own that is gone afterwards. It ends with the stage's exit status. SIGTERM is passed on, so
+a training saves and ends with 75.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from pipelines.depot.address import depot_at
+from pipelines.depot.depot import Depot
+from pipelines.depot.ref import put_folder
+from pipelines.errors import DataError, PipelineError
+from pipelines.remote.request import Answer, Request, answer_note, request_note
+from pipelines.remote.supervised import Ended, supervised
+from pipelines.report.progress import RELAY
+from pipelines.tracking.lineage import GIT
+
+_KEPT = ("spool", "took")
+"""What of .state goes back."""
+_NOT_THERE = ("DVC_", "PIPELINES__JOBS__")
+"""Environment variables of the one who asked, where the job runs on his machine: it is not to ask another one."""
+
+
+def lay_out(request: Request, project: Path) -> None:
+    """The project as the stage finds it: code, parameters, settings, inputs.
+
+    Raises:
+        DataError: something is missing in the depot, or damaged.
+    """
+    from ruamel.yaml import YAML
+
+    request.code.fetch(project)
+    for folder, ref in request.inputs.items():
+        (project / folder).parent.mkdir(parents=True, exist_ok=True)
+        ref.fetch(project / folder)
+    infra = project / "infra"
+    infra.mkdir(exist_ok=True)
+    with (infra / "cluster.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(dict(request.settings), file)
+
+
+def run_stage(request: Request, project: Path) -> Ended:
+    """The stage, as `dvc repro` would run it there."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_THERE)}
+    environment |= {RELAY: "told", GIT: json.dumps(dict(request.git))}
+    command = [sys.executable, "-m", f"pipelines.{request.stage}"]
+    return supervised(command, project, environment, request.stalled_after_s)
+
+
+def leave(request: Request, project: Path, ended: Ended, depot: Depot) -> Answer:
+    """Put into the depot what the stage has made, and what is not in MLflow yet."""
+    outputs = project / "results" / request.stage
+    whole = ended.exit_status == 0
+    if whole and not outputs.is_dir():
+        raise DataError(f"the stage ended well, but left no results/{request.stage}")
+    kept = project / "kept"
+    for name in _KEPT:
+        if (project / ".state" / name).is_dir():
+            shutil.copytree(project / ".state" / name, kept / name)
+    return Answer(
+        exit_status=ended.exit_status,
+        said=ended.said,
+        outputs=put_folder(depot, outputs) if whole else None,
+        kept=put_folder(depot, kept) if kept.is_dir() else None,
+    )
+
+
+def main() -> None:
+    """One job."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.remote.run", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("depot", help="address of the depot")
+    parser.add_argument("name", help="of the job")
+    given = parser.parse_args()
+    depot = depot_at(given.depot)
+    content = depot.noted(request_note(given.name))
+    if content is None:
+        raise DataError(f"nobody has asked for a job {given.name} in {given.depot}")
+    request = Request.decode(content)
+    try:
+        answer = _carry_out(given.name, request, depot)
+    except PipelineError as error:
+        depot.note(answer_note(given.name), Answer(error.exit_status, str(error)).encode())
+        raise
+    depot.note(answer_note(given.name), answer.encode())
+    raise SystemExit(answer.exit_status)
+
+
+def _carry_out(name: str, request: Request, depot: Depot) -> Answer:
+    with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
+        project = Path(folder) / "project"
+        print(f"job {name}: fetching code and {', '.join(request.inputs) or 'nothing else'}", flush=True)
+        lay_out(request, project)
+        ended = run_stage(request, project)
+        return leave(request, project, ended, depot)
+
+
+if __name__ == "__main__":
+    from pipelines.stage import run
+
+    run(main, arguments=True)

@@ -1,0 +1,22 @@
+"""Numbers that a job elsewhere has spooled: taken into the spools here, and sent from there like any others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines.tracking.lines import read_lines
+from pipelines.tracking.spool import RunIdentity, Spool
+
+
+def take_in(folder: Path) -> None:
+    """Add what is in the spools of another machine to those here. What is known here is not added twice."""
+    for path in sorted(folder.glob("*.jsonl")):
+        events = [line.event for line in read_lines(path, 0) if line.event]
+        runs = [event for event in events if "run" in event]
+        if not runs:
+            continue  # its beginning is damaged: nobody knows whose numbers these are
+        spool = Spool.open(RunIdentity(**runs[0]["run"]), began_ms=runs[0]["time"])
+        try:
+            spool.take(events, path.with_suffix(".files"))
+        finally:
+            spool.close()
