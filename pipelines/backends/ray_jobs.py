@@ -7,6 +7,7 @@ import logging
 import queue
 import shlex
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
@@ -22,6 +23,8 @@ Answer = TypeVar("Answer")
 _ANSWER_S = 20.0
 """How long to wait for an answer; Ray's client would wait for ever where a link is cut."""
 _UPLOAD_S = 300.0
+_STARTING_S = 60.0
+"""How long a cluster may be without a place for a driver: one that was just started is."""
 _SILENT_S = 60.0
 """A stream of logs that gives nothing for so long is opened anew: where a link is cut it would never end."""
 _STATES = {
@@ -52,12 +55,16 @@ class RayJobs:
                 runtime_env={"working_dir": str(submission.code), "env_vars": dict(submission.environment)},
             )
 
-        try:
-            self._ask(submit, _UPLOAD_S)
-        except _Refused as refused:
-            if "already" in str(refused):
-                raise AlreadyThere(f"{self} has a job {submission.name}") from None
-            raise PipelineError(f"{self} refused the job: {refused}") from None
+        until = time.monotonic() + _STARTING_S
+        while True:
+            try:
+                return self._ask(submit, _UPLOAD_S)
+            except _Refused as refused:
+                if "already" in str(refused):
+                    raise AlreadyThere(f"{self} has a job {submission.name}") from None
+                if "try again later" not in str(refused) or time.monotonic() > until:
+                    raise PipelineError(f"{self} refused the job: {refused}") from None
+            time.sleep(1)
 
     def attach(self, prefix: str) -> dict[str, Status]:
         """From its list of jobs."""
@@ -75,7 +82,9 @@ class RayJobs:
 
     def logs(self, name: str, skip: int = 0) -> Iterator[str]:
         """Over a websocket, from a thread: the stream is asynchronous, and may hang where a link is cut."""
-        pieces: queue.Queue[str | None] = queue.Queue()
+        from aiohttp import ClientError
+
+        pieces: queue.Queue[str | Exception | None] = queue.Queue()
 
         async def read() -> None:
             tail: AsyncIterator[str] = self._client.tail_job_logs(name)
@@ -85,13 +94,17 @@ class RayJobs:
         def follow() -> None:
             try:
                 asyncio.run(read())
-            except Exception:  # a stream that breaks is one that ends
-                logging.getLogger(__name__).debug("the log of %s broke off", name, exc_info=True)
-            finally:
+            except (ClientError, OSError, RuntimeError):  # one that breaks is one that ends
+                pieces.put(None)
+            except Exception as error:
+                pieces.put(error)
+            else:
                 pieces.put(None)
 
         threading.Thread(target=follow, name="job logs", daemon=True).start()
         while (piece := _next(pieces)) is not None:
+            if isinstance(piece, Exception):
+                raise piece
             rest, skip = piece[skip:], max(0, skip - len(piece))
             if rest:
                 yield rest
@@ -113,14 +126,17 @@ class RayJobs:
             logging.getLogger(f"ray.dashboard.modules.{part}").setLevel(logging.WARNING)
         return client
 
-    def _ask(self, question: Callable[[], Answer], limit_s: float = _ANSWER_S) -> Answer:
+    def _ask(self, question: Callable[[], Answer], limit_s: float | None = None) -> Answer:
         """The answer, in bounded time.
 
         Raises:
             Unreachable: there is none.
             _Refused: it is an error of the job server's.
         """
+        from ray.exceptions import AuthenticationError
+
         answer: Future[Answer] = Future()
+        limit_s = limit_s or _ANSWER_S
 
         def ask() -> None:
             try:
@@ -135,9 +151,9 @@ class RayJobs:
             raise Unreachable(f"{self} did not answer within {limit_s:g} s; {_CHECK}") from None
         except (ConnectionError, OSError) as error:  # those of requests are OSErrors
             raise Unreachable(f"{self} does not answer ({type(error).__name__}); {_CHECK}") from None
+        except AuthenticationError:
+            raise PipelineError(f"{self} refused the token, or wants one; {_TOKEN}") from None
         except RuntimeError as error:
-            if any(word in str(error) for word in ("401", "403", "Unauthorized", "nauthenticated", "Authentication")):
-                raise PipelineError(f"{self} refused the token, or wants one; {_TOKEN}") from None
             raise _Refused(_reason(error)) from None
 
 
@@ -152,7 +168,7 @@ _TOKEN = (
 )
 
 
-def _next(pieces: queue.Queue[str | None]) -> str | None:
+def _next(pieces: queue.Queue[str | Exception | None]) -> str | Exception | None:
     try:
         return pieces.get(timeout=_SILENT_S)
     except queue.Empty:

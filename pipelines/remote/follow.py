@@ -17,8 +17,8 @@ from pipelines.backends.backend import Backend, State, Status, Unreachable
 from pipelines.errors import PipelineError
 from pipelines.report.relayed import Relayed
 
-_ASK_S = 2.0
-"""Between two questions for a job's status."""
+_ASK_S = (0.2, 2.0)
+"""Between two questions for a job's status, first and at most."""
 _REST_S = 5.0
 """How long a log may take to bring the last lines of a job that has ended."""
 _PATIENCE_S = 600.0
@@ -50,7 +50,7 @@ def follow(name: str, backend: Backend) -> Status:
 
 def _end_of(name: str, backend: Backend) -> Status:
     """How a job ended. MISSING counts as an end: its cluster is gone."""
-    heard, told = time.monotonic(), False
+    heard, told, pause = time.monotonic(), False, _ASK_S[0]
     while True:
         try:
             status = backend.status(name)
@@ -66,7 +66,8 @@ def _end_of(name: str, backend: Backend) -> Status:
             if not told:
                 told = True
                 print(f"{error}. Trying again; job {name} is not touched by that", file=sys.stderr, flush=True)
-        time.sleep(_ASK_S)
+        time.sleep(pause)
+        pause = min(1.3 * pause, _ASK_S[1])
 
 
 class _Log:
@@ -95,7 +96,7 @@ class _Log:
                 pass  # whether the job goes on is another question
             if last:
                 break
-            self.over.wait(_ASK_S)
+            self.over.wait(_ASK_S[1])
         if self._rest:
             self._take("\n")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.cluster import stopping
 from pipelines.cluster.events import Stopped
 from pipelines.cluster.loop import Ending, Loop
 from pipelines.cluster.pulse import Pulse
@@ -13,7 +14,10 @@ from pipelines.cluster.stopping import Wish, stop_signals
 
 
 @pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
-def test_the_first_signal_is_a_wish_and_the_second_interrupts(number: signal.Signals, name: str) -> None:
+def test_the_first_signal_is_a_wish_and_the_second_interrupts(
+    number: signal.Signals, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that come together are one: whoever stops a job may signal each of its processes, which pass it on."""
     before = signal.getsignal(number)
     wish = Wish()
     with pytest.raises(KeyboardInterrupt), stop_signals(wish):  # noqa: PT012
@@ -21,6 +25,8 @@ def test_the_first_signal_is_a_wish_and_the_second_interrupts(number: signal.Sig
         os.kill(os.getpid(), number)
         assert wish.reason == name
         assert wish.age_s > 0
+        os.kill(os.getpid(), number)
+        monkeypatch.setattr(stopping, "TOGETHER_S", 0.0)
         os.kill(os.getpid(), number)
     assert signal.getsignal(number) == before
 

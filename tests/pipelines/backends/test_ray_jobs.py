@@ -1,0 +1,176 @@
+"""Jobs on a real Ray cluster, through its job server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import HTTPError
+
+import pytest
+
+from pipelines.backends.backend import AlreadyThere, State, Submission, Unreachable
+from pipelines.backends.ray_jobs import RayJobs
+from tests.distributed.test_gauges import free_ports, wait_for
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(120),
+    pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning"),  # inside Ray
+]
+
+TOKEN = "b" * 32
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Of a cluster that wants a token."""
+    port, dashboard, agent = free_ports(3)  # the agent's usual one may be another cluster's
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
+    environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RAY_JOB_STOP_WAIT_TIME_S": "30"}
+    head = ["ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=1"]
+    head += [f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
+    head += ["--object-store-memory=80000000"]
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as short:
+        log = Path(short).with_suffix(".log")
+        with log.open("w") as out:
+            head += [f"--temp-dir={short}"]
+            process = subprocess.Popen(head, env=environment, stdout=out, stderr=out, start_new_session=True)
+        try:
+            wait_for(lambda: _answers(f"http://127.0.0.1:{dashboard}/api/version"))
+            yield f"http://127.0.0.1:{dashboard}"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+            log.unlink()
+
+
+def _answers(url: str) -> None:
+    try:
+        urllib.request.urlopen(url, timeout=5)
+    except HTTPError as error:
+        if error.code != 401:
+            raise
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray reads it once for a process."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+
+
+@pytest.fixture
+def backend(address: str) -> RayJobs:
+    """Of one who knows the token."""
+    return RayJobs(address)
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """A folder with one module."""
+    (tmp_path / "errand.py").write_text(
+        "import os, signal, sys, time\n"
+        "def stop(*_):\n"
+        "    print('saved', flush=True)\n"
+        "    sys.exit(75)\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "print('begun', os.environ.get('GREETING'), flush=True)\n"
+        "time.sleep(float(sys.argv[1]))\n"
+        "print('done', flush=True)\n"
+        "sys.exit(int(sys.argv[2]))\n"
+    )
+    return tmp_path
+
+
+def submission(name: str, code: Path, seconds: float, status: int = 0) -> Submission:
+    return Submission(name, ("python", "errand.py", str(seconds), str(status)), code, {"GREETING": "hello there"})
+
+
+def ended(backend: RayJobs, name: str) -> State:
+    for _ in range(120):
+        if (status := backend.status(name)).state.ended:
+            return status.state
+        time.sleep(0.5)
+    raise AssertionError(backend.status(name))
+
+
+def test_a_job_from_its_start_to_its_end(backend: RayJobs, code: Path) -> None:
+    assert backend.status("first-1").state is State.MISSING
+    backend.submit(submission("first-1", code, 3))
+    with pytest.raises(AlreadyThere):
+        backend.submit(submission("first-1", code, 3))
+    assert backend.status("first-1").state in (State.WAITING, State.RUNNING)
+    said = ""
+    while not backend.status("first-1").state.ended or "done" not in said:  # a stream may end before its job
+        for piece in backend.logs("first-1", skip=len(said)):
+            said += piece
+    assert said.count("begun hello there\n") == 1
+    assert said.count("done\n") == 1
+    assert ended(backend, "first-1") is State.SUCCEEDED
+    tail = said.index("done")
+    assert "".join(backend.logs("first-1", skip=tail)) == said[tail:]
+    assert backend.attach("first-")["first-1"].state is State.SUCCEEDED
+    assert backend.attach("second-") == {}
+    backend.cancel("first-1")
+    backend.cancel("never-1")
+
+
+def test_a_job_that_fails(backend: RayJobs, code: Path) -> None:
+    backend.submit(submission("fails-1", code, 0, status=3))
+    assert ended(backend, "fails-1") is State.FAILED
+    assert "3" in backend.status("fails-1").message
+
+
+def test_a_job_that_is_cancelled_has_time_to_save(backend: RayJobs, code: Path) -> None:
+    backend.submit(submission("cancelled-1", code, 600))
+    said = ""
+    while "begun" not in said:
+        said = "".join(_first(backend, "cancelled-1"))
+    backend.cancel("cancelled-1")
+    assert ended(backend, "cancelled-1") is State.STOPPED
+    assert "saved" in "".join(backend.logs("cancelled-1"))
+
+
+def _first(backend: RayJobs, name: str) -> Iterator[str]:
+    for piece in backend.logs(name):
+        yield piece
+        if "begun" in piece:
+            return
+
+
+@pytest.mark.parametrize("wrong", ["", "c" * 32])
+def test_a_wrong_token_is_no_answer_about_jobs(address: str, wrong: str) -> None:
+    """In a process of its own: Ray reads its token once."""
+    code = f"from pipelines.backends.ray_jobs import RayJobs\nRayJobs({address!r}).status('first-1')"
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": wrong, "HOME": "/nonexistent"}
+    if not wrong:
+        del environment["RAY_AUTH_TOKEN"], environment["RAY_AUTH_MODE"]
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "refused the token, or wants one; set RAY_AUTH_MODE=token" in done.stderr
+    assert "c" * 32 not in done.stderr
+
+
+def test_nobody_there() -> None:
+    (port,) = free_ports(1)
+    with pytest.raises(Unreachable, match="does not answer"):
+        RayJobs(f"http://127.0.0.1:{port}").status("first-1")
+
+
+def test_somebody_who_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As over a link that was cut."""
+    from pipelines.backends import ray_jobs
+
+    monkeypatch.setattr(ray_jobs, "_ANSWER_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        backend = RayJobs(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(Unreachable, match="did not answer within 1 s"):
+            backend.status("first-1")
