@@ -1,4 +1,5 @@
-"""The job itself, where it landed: fetch what it needs, run the stage, put what it leaves into the depot.
+"""The job itself, where it landed: fetch what it needs, run the stage, put what it leaves into the depot. Or, instead
+of a stage, a whole pipeline (`pipeline.py`).
 
     python -m pipelines.remote.run s3://bucket/prefix/depot train-5f0c3a9e1b7d2468-1
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -20,13 +20,13 @@ from pipelines.depot.address import depot_at
 from pipelines.depot.depot import Depot
 from pipelines.depot.ref import put_folder
 from pipelines.errors import DataError, PipelineError
+from pipelines.remote import pipeline
+from pipelines.remote.kept import kept_of
 from pipelines.remote.request import Answer, Request, answer_note, request_note
 from pipelines.remote.supervised import Ended, supervised
 from pipelines.report.progress import RELAY
 from pipelines.tracking.lineage import GIT
 
-_KEPT = ("spool", "took")
-"""What of .state goes back."""
 _NOT_THERE = ("DVC_", "PIPELINES__JOBS__")
 """Environment variables of the one who asked, where the job runs on his machine: it is not to ask another one."""
 
@@ -63,15 +63,12 @@ def leave(request: Request, project: Path, ended: Ended, depot: Depot) -> Answer
     whole = ended.exit_status == 0
     if whole and not outputs.is_dir():
         raise DataError(f"the stage ended well, but left no results/{request.stage}")
-    kept = project / "kept"
-    for name in _KEPT:
-        if (project / ".state" / name).is_dir():
-            shutil.copytree(project / ".state" / name, kept / name)
+    kept = kept_of(project)
     return Answer(
         exit_status=ended.exit_status,
         said=ended.said,
         outputs=put_folder(depot, outputs) if whole else None,
-        kept=put_folder(depot, kept) if kept.is_dir() else None,
+        kept=put_folder(depot, kept) if kept else None,
     )
 
 
@@ -99,6 +96,9 @@ def main() -> None:
 def _carry_out(name: str, request: Request, depot: Depot) -> Answer:
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
         project = Path(folder) / "project"
+        if request.stage == pipeline.STAGE:
+            print(f"job {name}: the pipeline of commit {request.params['commit'][:12]}", flush=True)
+            return pipeline.carry_out(request, project, depot)
         print(f"job {name}: fetching code and {', '.join(request.inputs) or 'nothing else'}", flush=True)
         lay_out(request, project)
         ended = run_stage(request, project)

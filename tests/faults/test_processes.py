@@ -8,6 +8,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
+from pipelines.cluster.stopping import TOGETHER_S
 from tests.faults.conftest import Table
 from tests.faults.harness import STEPS, Attempt, FaultLab
 
@@ -109,6 +110,7 @@ def test_asked_twice(lab: FaultLab, table: Table) -> None:
         attempt.workers()[1].send_signal(signal.SIGSTOP)  # so that no step ends by itself
         attempt.process.send_signal(signal.SIGINT)
         attempt.wait_for_text("again to stop at once")
+        time.sleep(TOGETHER_S)
         attempt.process.send_signal(signal.SIGINT)
 
     attempt = lab.disturb(twice, PIPELINES__RAY__HANG_TIMEOUT_S="100")

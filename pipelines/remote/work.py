@@ -1,0 +1,104 @@
+"""One piece of work as a job elsewhere, from the first question for it until what it left is here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pipelines.backends.backend import State, Status
+from pipelines.errors import DataError, Interrupted, JobFailed
+from pipelines.remote.collect import keep
+from pipelines.remote.follow import COME_BACK, Detach, follow
+from pipelines.remote.start import answer_of, job_for
+
+if TYPE_CHECKING:
+    from pipelines.backends.backend import Backend
+    from pipelines.depot.depot import Depot
+    from pipelines.remote.names import Name
+    from pipelines.remote.request import Answer, Request
+    from pipelines.settings import Settings
+
+
+class Work:
+    """A request, and who carries it out."""
+
+    def __init__(
+        self, request: Request, depot: Depot, backend: Backend, settings: Settings, collect: Callable[[Answer], None]
+    ) -> None:
+        self._request = request
+        self._depot = depot
+        self._backend = backend
+        self._settings = settings
+        self._collect = collect
+        self._useless: set[Name] = set()
+        self._environment = {name: os.environ[name] for name in settings.jobs.pass_on if name in os.environ}
+
+    def run(self) -> None:
+        """Until what it leaves is here.
+
+        Raises:
+            JobFailed: it failed there; the message is its own. Or the machines of `jobs.attempts` jobs died.
+            Interrupted: Ctrl-C; the job goes on, or was stopped, as `jobs.on_interrupt` says.
+            PipelineError: a job cannot be started, the backend or the depot does not answer.
+        """
+        for _ in range(self._settings.jobs.attempts):
+            name = job_for(self._request, self._depot, self._backend, self._environment, self._useless)
+            before = answer_of(self._depot, name)
+            if before:
+                print(before.said)
+            if self._done(name, Status(State.SUCCEEDED) if before else self._watch(name)):
+                return
+        raise JobFailed(
+            f"{self._settings.jobs.attempts} jobs in a row ended without a word (jobs.attempts): their machines died, "
+            f"or were too small. See `python -m pipelines.jobs logs {name}`; the same command goes on from the newest "
+            "checkpoint",
+            1,
+        )
+
+    def _watch(self, name: Name) -> Status:
+        """How the job ended."""
+        try:
+            return follow(str(name), self._backend)
+        except Detach:
+            if self._settings.jobs.on_interrupt == "cancel":
+                self._backend.cancel(str(name))
+                raise Interrupted(f"job {name} is asked to save and stop; the same command goes on with it") from None
+            raise Interrupted(
+                f"job {name} goes on, on {self._backend}: {COME_BACK}, or end it with "
+                f"`python -m pipelines.jobs cancel {name}`"
+            ) from None
+
+    def _done(self, name: Name, status: Status) -> bool:
+        """Whether the outputs are here; else another job is to be started.
+
+        Raises:
+            JobFailed: another one would fail as well.
+        """
+        answer = answer_of(self._depot, name)
+        if answer is None:
+            if status.state is State.STOPPED:
+                raise Interrupted(f"job {name} was stopped from elsewhere; the same command goes on with its work")
+            self._tell(
+                f"job {name} ended without a word ({status.message or status.state}); its work is taken up again"
+            )
+            return False
+        if answer.kept:
+            with suppress(DataError):  # numbers for MLflow that are gone are no reason to do the work again
+                keep(answer.kept)
+        if answer.exit_status == Interrupted.exit_status:
+            raise Interrupted(f"job {name} was stopped and has saved: {answer.said}")
+        if answer.exit_status:
+            raise JobFailed(f"in job {name}: {answer.said.removeprefix('error: ')}", answer.exit_status)
+        try:
+            self._collect(answer)
+        except DataError as error:
+            self._useless.add(name)
+            self._tell(f"what job {name} left cannot be used any more ({error}); doing it again")
+            return False
+        return True
+
+    def _tell(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,200 @@
+"""A whole pipeline as a job on the cluster: `dvc repro` of a commit, from the data in the remote to a registered model.
+
+    python -m pipelines.submit                           the commit that is checked out here
+    python -m pipelines.submit --rev v1.2 train          another one, and only up to a stage
+    python -m pipelines.submit --repo /srv/models.git --rev main --commit-to results
+
+The job pulls what the commit needs from the DVC remote, runs what is not done, pushes the results and goes. dvc.lock
+comes back: into this folder, or as a commit on a branch. So it can run for a schedule or in CI; its exit status is that
+of the pipeline. Run again it comes back to a job that is still at it. Where it runs is in infra/cluster.yaml and the
+environment, as for stages that run as jobs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import ParamsError
+from pipelines.project import workspace
+from pipelines.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from pipelines.depot.depot import Depot
+    from pipelines.remote.request import Answer, Request
+
+_BRANCH = "submitted"
+"""Of the bundle: it must have one."""
+
+
+def commit_of(repository: Path, revision: str) -> str:
+    """The commit that a revision names.
+
+    Raises:
+        ParamsError: there is none, or it has no DVC remote, so that nothing would be left of the pipeline.
+    """
+    from pipelines.tracking.git import asked
+
+    commit = asked(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if not commit:
+        raise ParamsError(f"--rev {revision}: {repository} has no such commit")
+    if "remote =" not in asked(repository, "show", f"{commit}:.dvc/config"):
+        raise ParamsError(
+            f"commit {commit[:12]} has no default DVC remote, to which the results would be pushed: "
+            "`infra/dvc/remote.sh s3://bucket/prefix`, and commit .dvc/config"
+        )
+    return commit
+
+
+def bundle_of(repository: Path, commit: str, depot: Depot) -> Any:
+    """The commit and all before it, as a `Ref`: so the cluster needs no access to the repository."""
+    from pipelines.depot.ref import put_folder
+    from pipelines.remote.pipeline import BUNDLE
+    from pipelines.tracking.git import git
+
+    with tempfile.TemporaryDirectory() as folder:
+        copy, whole = Path(folder) / "copy", Path(folder) / "whole"
+        whole.mkdir()
+        git(repository, "clone", "--quiet", "--bare", "--shared", str(repository.resolve()), str(copy))
+        git(copy, "update-ref", f"refs/heads/{_BRANCH}", commit)
+        git(copy, "symbolic-ref", "HEAD", f"refs/heads/{_BRANCH}")
+        git(copy, "bundle", "create", "--quiet", str(whole / BUNDLE), "HEAD", _BRANCH)
+        return put_folder(depot, whole)
+
+
+def request_of(repository: Path, commit: str, targets: list[str], settings: Settings, depot: Depot) -> Request:
+    """What the job is asked to do."""
+    from pipelines.depot.ref import put_folder
+    from pipelines.remote.pack import code_names
+    from pipelines.remote.pipeline import STAGE
+    from pipelines.remote.request import Request
+    from pipelines.runs.digest import digest
+
+    params = {"commit": commit, "targets": targets}
+    return Request(
+        stage=STAGE,
+        key=digest(params)[:16],
+        params=params,
+        code=put_folder(depot, workspace(), code_names()),
+        inputs={"repository": bundle_of(repository, commit, depot)},
+        settings={"environment": settings_as_environment(settings)},
+        git={},
+        stalled_after_s=settings.jobs.stalled_after_min * 60,
+    )
+
+
+def settings_as_environment(settings: Settings) -> dict[str, str]:
+    """The settings of this project for the job's, whose commit may have others. An address of Ray the cluster gives.
+
+    Raises:
+        ParamsError: no MLflow server is set: the version would be registered in a folder that is gone afterwards.
+    """
+    import json
+
+    from pipelines.remote.pack import settings_there
+
+    values = settings_there(settings)
+    if not values["tracking"]["uri"]:
+        raise ParamsError(
+            "the job registers its model, and needs an MLflow server for that: set tracking.uri to http://.. "
+            "(infra/cluster.yaml, or MLFLOW_TRACKING_URI)"
+        )
+    sections = ("ray", "storage", "checkpoint", "tracking")
+    return {
+        f"PIPELINES__{section.upper()}__{key.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for section in sections
+        for key, value in values[section].items()
+        if value is not None
+    }
+
+
+def bring_back(repository: Path, commit: str, branch: str | None, answer: Answer) -> None:
+    """dvc.lock into this folder, or onto a branch of the repository.
+
+    Raises:
+        ParamsError: the branch has moved, or is checked out.
+        DataError, StoreError: the depot has it no more, or does not answer.
+    """
+    from pipelines.errors import DataError
+    from pipelines.remote.pipeline import LOCK
+
+    if answer.outputs is None:
+        raise DataError("it left no dvc.lock")
+    content = (answer.outputs.here() / LOCK).read_bytes()
+    if branch is None:
+        Path(LOCK).write_bytes(content)
+        print(f"{LOCK} is that of the results: `git add {LOCK} && git commit`, and `dvc pull` brings them here")
+        return
+    made = commit_lock(repository, commit, branch, content)
+    print(f"{LOCK} is committed on {branch}: {made[:12]}; there `dvc pull` brings the results")
+
+
+def commit_lock(repository: Path, commit: str, branch: str, content: bytes) -> str:
+    """A commit on top of `commit` with that dvc.lock, made without touching a working tree; the branch is moved to it.
+
+    Raises:
+        ParamsError: the branch is not at `commit` any more, or is checked out.
+    """
+    from pipelines.remote.pipeline import LOCK
+    from pipelines.tracking.git import asked, git
+
+    ref = f"refs/heads/{branch}"
+    bare = asked(repository, "rev-parse", "--is-bare-repository") == "true"
+    if not bare and asked(repository, "symbolic-ref", "--quiet", "HEAD") == ref:
+        raise ParamsError(f"--commit-to {branch} is checked out in {repository}: name another branch, or none")
+    there = asked(repository, "rev-parse", "--verify", "--quiet", ref)
+    if there and asked(repository, "merge-base", there, commit) != there:
+        raise ParamsError(f"--commit-to {branch}: it has commits that {commit[:12]} has not; name another branch")
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        git(repository, "read-tree", commit, env=index)
+        blob = git(repository, "hash-object", "-w", "--stdin", feed=content).decode().strip()
+        git(repository, "update-index", "--add", "--cacheinfo", f"100644,{blob},{LOCK}", env=index)
+        tree = git(repository, "write-tree", env=index).decode().strip()
+    message = ("-m", f"{LOCK}: the results of {commit[:12]}")
+    made = git(repository, *_AUTHOR, "commit-tree", tree, "-p", commit, *message).decode().strip()
+    git(repository, "update-ref", ref, made, there or "0" * 40)
+    return made
+
+
+_AUTHOR = ("-c", "user.name=pipelines.submit", "-c", "user.email=pipelines@localhost")
+"""Of that commit; GIT_AUTHOR_NAME and the like win."""
+
+
+def main() -> None:
+    """Submit, watch, bring dvc.lock back."""
+    from pipelines.backends.choose import backend_of
+    from pipelines.depot.address import depot_of
+    from pipelines.remote.pack import check_place
+    from pipelines.remote.work import Work
+
+    parser = argparse.ArgumentParser(prog="python -m pipelines.submit", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("targets", nargs="*", help="stages of dvc.yaml up to which to run; all if none is named")
+    parser.add_argument("--rev", default="HEAD", help="the commit: a branch, a tag, a hash (default: HEAD)")
+    parser.add_argument(
+        "--repo", type=Path, default=workspace(), help="the repository, bare or not (default: this one)"
+    )
+    parser.add_argument("--commit-to", metavar="BRANCH", help="commit dvc.lock there instead of leaving it here")
+    given = parser.parse_args()
+    settings = load_settings()
+    backend = backend_of(settings)
+    if backend is None:
+        raise ParamsError(
+            "no backend is set that takes jobs: RAY_ADDRESS=http://HEAD:8265, or jobs.backend in infra/cluster.yaml "
+            "(local: this machine)"
+        )
+    check_place(settings)
+    commit = commit_of(given.repo, given.rev)
+    depot = depot_of(settings)
+    request = request_of(given.repo, commit, given.targets, settings, depot)
+    Work(request, depot, backend, settings, partial(bring_back, given.repo, commit, given.commit_to)).run()
+
+
+if __name__ == "__main__":
+    from pipelines.stage import run
+
+    run(main, arguments=True)
