@@ -144,7 +144,10 @@ class _Refused(Exception):
 
 
 _CHECK = "check ray.address (or RAY_ADDRESS) and the network"
-_TOKEN = "set RAY_AUTH_MODE=token and the cluster's token (RAY_AUTH_TOKEN, a file named by RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token)"
+_TOKEN = (
+    "set RAY_AUTH_MODE=token and the cluster's token (RAY_AUTH_TOKEN, a file named by RAY_AUTH_TOKEN_PATH, or "
+    "~/.ray/auth_token)"
+)
 
 
 def _next(pieces: queue.Queue[str | None]) -> str | None:
