@@ -10,7 +10,6 @@ status       exit status of its command, once that has ended
 
 from __future__ import annotations
 
-import codecs
 import fcntl
 import os
 import shutil
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.backends.backend import AlreadyThere, State, Status
+from pipelines.backends.text import decoded
 from pipelines.errors import PipelineError
 
 _LOCK, _PROCESS, _CANCELLED, _STATUS = "lock", "process", "cancelled", "status"
@@ -143,16 +143,15 @@ class JobFolder:
 
     def follow(self, skip: int = 0) -> Iterator[str]:
         """The log from the character `skip` on, until the job has ended or nothing was added for some seconds."""
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        return decoded(self._pieces(), skip)
+
+    def _pieces(self) -> Iterator[bytes]:
         with suppress(FileNotFoundError), self.log.open("rb") as file:
             silent_since = time.monotonic()
             while True:
                 ended = self.exit_status is not None  # before the last look at the log
                 while piece := file.read(1 << 16):
-                    text = decoder.decode(piece)
-                    rest, skip = text[skip:], max(0, skip - len(text))
-                    if rest:
-                        yield rest
+                    yield piece
                     silent_since = time.monotonic()
                 if ended or time.monotonic() - silent_since > _SILENT_S:
                     return
