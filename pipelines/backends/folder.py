@@ -27,9 +27,11 @@ from pipelines.errors import PipelineError
 
 _LOCK, _PROCESS, _CANCELLED, _STATUS = "lock", "process", "cancelled", "status"
 _SHELL = f"""trap : TERM
+rm -f ../{_STATUS}
 echo $$ > ../{_PROCESS}
 if [ -e ../{_CANCELLED} ]; then code=75; else "$@"; code=$?; fi
-echo $code > ../{_STATUS}.new && mv ../{_STATUS}.new ../{_STATUS}"""
+echo $code > ../{_STATUS}.new && mv ../{_STATUS}.new ../{_STATUS}
+exit $code"""
 _LOOK_S = 0.2
 _SILENT_S = 10.0
 """A log to which nothing was added for so long may be one of a job that has ended without an exit status."""

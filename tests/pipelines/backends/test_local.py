@@ -18,18 +18,8 @@ from pipelines.backends import folder
 from pipelines.backends.backend import AlreadyThere, State, Status
 from pipelines.backends.local import Local
 from pipelines.errors import PipelineError
-from tests.pipelines.backends.conftest import Make, end_of, until
+from tests.pipelines.backends.conftest import WAITS, Make, begun, end_of, until
 
-WAITS = """
-import os, pathlib, signal, sys, time
-def stop(*_):
-    print("saved", flush=True)
-    sys.exit(75)
-signal.signal(signal.SIGTERM, stop)
-pathlib.Path("begun").write_text(str(os.getpid()))
-print("begun", flush=True)
-time.sleep(60)
-"""
 SUBMITS = """
 import sys
 from pathlib import Path
@@ -37,7 +27,7 @@ from pipelines.backends.backend import AlreadyThere, Submission
 from pipelines.backends.local import Local
 sys.stdin.readline()
 try:
-    Local(Path(sys.argv[1])).submit(Submission("one", ("python", "work.py"), Path(sys.argv[2])))
+    Local(Path(sys.argv[1])).submit(Submission("one", ("python", "-m", "pipelines.work"), Path(sys.argv[2])))
     print("submitted", flush=True)
 except AlreadyThere:
     print("already there", flush=True)
@@ -56,13 +46,6 @@ def local(tmp_path: Path) -> Iterator[Local]:
             os.killpg(shell, signal.SIGKILL)
 
 
-def begun(local: Local, name: str) -> int:
-    """The number of the job's process, once it has begun."""
-    path = local.folder / name / "code" / "begun"
-    until(lambda: path.exists() and path.read_text())
-    return int(path.read_text())
-
-
 def submitter(local: Local, code: Path) -> subprocess.Popen[str]:
     """Another process, which submits a job "one" when it gets a line, and ends when it gets another."""
     command = [sys.executable, "-c", SUBMITS, str(local.folder), str(code)]
@@ -76,13 +59,13 @@ def say(process: subprocess.Popen[str]) -> None:
 
 
 def test_a_job_has_its_words_its_environment_and_its_code(local: Local, make: Make) -> None:
-    program = "import json, os, sys; print(json.dumps([sys.argv, os.environ['WHERE'], sorted(os.listdir())]))"
+    program = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['WHERE'], sorted(os.listdir())]))"
     submission = make("one", program, WHERE="here")
     assert local.status("one") == Status(State.MISSING)
     local.submit(submission)
-    (submission.code / "work.py").unlink()  # a job has a copy
+    shutil.rmtree(submission.code)  # a job has a copy
     assert end_of(local, "one") == (State.SUCCEEDED, "")
-    assert json.loads("".join(local.logs("one"))) == [["work.py", "a b", "$HOME"], "here", ["work.py"]]
+    assert json.loads("".join(local.logs("one"))) == [["a b", "$HOME"], "here", ["pipelines"]]
 
 
 def test_exit_statuses(local: Local, make: Make) -> None:
@@ -136,7 +119,7 @@ os.write(1, "ö".encode()[1:])
 def test_a_silent_log_ends_though_the_job_does_not(local: Local, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder, "_SILENT_S", 0.3)
     local.submit(make("one", WAITS))
-    begun(local, "one")
+    begun(local.folder, "one")
     assert "".join(local.logs("one")) == "begun\n"
     assert local.status("one").state == State.RUNNING
 
@@ -145,7 +128,7 @@ def test_a_cancelled_job_saves_and_is_stopped(local: Local, make: Make) -> None:
     """What it has started gets no signal: Ray's daemons would end before the training has saved."""
     daemon = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
     local.submit(make("one", daemon + WAITS))
-    [child] = psutil.Process(begun(local, "one")).children()
+    [child] = psutil.Process(begun(local.folder, "one")).children()
     local.cancel("one")
     assert end_of(local, "one") == (State.STOPPED, "exit status 75")
     assert "".join(local.logs("one")) == "begun\nsaved\n"
@@ -176,7 +159,7 @@ def test_a_job_that_is_cancelled_before_it_begins_does_not_begin(local: Local, m
 
 def test_a_job_whose_processes_are_killed_has_failed(local: Local, make: Make) -> None:
     local.submit(make("one", WAITS))
-    begun(local, "one")
+    begun(local.folder, "one")
     os.killpg(local._job("one").process or 0, signal.SIGKILL)
     state, message = end_of(local, "one")
     assert (state, message) == (State.FAILED, "its processes were killed")
@@ -185,7 +168,7 @@ def test_a_job_whose_processes_are_killed_has_failed(local: Local, make: Make) -
 def test_a_job_lives_as_long_as_its_command(local: Local, make: Make) -> None:
     """Though its shell is killed, which would have kept its exit status."""
     local.submit(make("one", WAITS))
-    command = begun(local, "one")
+    command = begun(local.folder, "one")
     os.kill(local._job("one").process or 0, signal.SIGKILL)
     time.sleep(0.1)
     assert local.status("one").state == State.RUNNING
@@ -195,7 +178,7 @@ def test_a_job_lives_as_long_as_its_command(local: Local, make: Make) -> None:
 
 def test_the_number_of_a_dead_job_may_be_anothers(local: Local, make: Make) -> None:
     local.submit(make("one", WAITS))
-    begun(local, "one")
+    begun(local.folder, "one")
     job = local._job("one")
     os.killpg(job.process or 0, signal.SIGKILL)
     until(lambda: not job.held)
@@ -235,7 +218,7 @@ def test_it_goes_on_when_its_starter_is_killed(local: Local, make: Make) -> None
     say(process)
     assert process.stdout
     assert process.stdout.readline() == "submitted\n"
-    begun(local, "one")
+    begun(local.folder, "one")
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout):
