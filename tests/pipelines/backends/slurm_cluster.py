@@ -133,6 +133,7 @@ def slurm_cluster(folder: Path) -> Iterator[SlurmCluster]:
     missing = [name for name in ("slurmctld", "slurmd", "sbatch", "ip", "nsenter", "unshare") if not shutil.which(name)]
     if missing:
         pytest.skip(f"{', '.join(missing)} not on PATH: `apt-get install slurmctld slurmd slurm-client iproute2`")
+    folder.mkdir(exist_ok=True)
     cluster = SlurmCluster(folder)
     try:
         cluster.lay_cable()
