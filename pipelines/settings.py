@@ -7,10 +7,11 @@ which wins over the file. RAY_ADDRESS and MLFLOW_TRACKING_URI mean what they mea
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from pipelines.configuration import bad_values, read_yaml
@@ -26,6 +27,7 @@ class Section(BaseModel):
 
 Workers = Annotated[int, Field(ge=1)]
 StageName = Literal["prepare", "reference", "train", "classifier", "sample", "evaluate"]
+_SECRET = re.compile("KEY|TOKEN(?!IZ)|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -149,10 +151,21 @@ class JobSettings(Section):
     """How often in a row a job is started whose machines died. It goes on from the newest checkpoint."""
     pass_on: tuple[EnvName, ...] = ()
     """Names of environment variables to set there as here. Everybody on the cluster can read them: no secrets."""
-    overlay: Path = Path("infra/kuberay/overlays/prod/job")
-    """For kuberay: the kustomization with the RayJob to start, which is infra/kuberay/job/rayjob.yaml filled in."""
+    overlay: Path = Path("infra/kuberay/overlays/prod/stage")
+    """For kuberay: the kustomization with the RayJob that each stage becomes."""
     sbatch: tuple[str, ...] = ()
     """For slurm: options of sbatch, for example `--nodes=4`."""
+
+    @field_validator("pass_on")
+    @classmethod
+    def _no_secrets(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        secret = [name for name in names if _SECRET.search(name)]
+        if secret:
+            raise ValueError(
+                f"{', '.join(secret)} would be readable for everybody on the cluster, as a part of the job; give it to "
+                "the cluster itself (infra/README.md)"
+            )
+        return names
 
 
 class Settings(BaseSettings):

@@ -1,1 +1,1 @@
-"""Where a job can run that outlives the process that asked for it: this machine, a Ray cluster, Kubernetes, Slurm."""
+"""Where a job can run that goes on without who asked for it: this machine, a Ray cluster, Kubernetes, Slurm."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import signal
 import subprocess
-import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,18 +12,13 @@ from pathlib import Path
 
 import psutil
 
-from pipelines.backends.backend import AlreadyThere, State, Status, Submission
-
-_LOG, _PROCESS, _STATUS, _CANCELLED, _CODE = "log.txt", "process.json", "status", "cancelled", "code"
-_SHELL = f"""trap : TERM; "$@"; echo $? > ../{_STATUS}.new && mv ../{_STATUS}.new ../{_STATUS}"""
-_LOOK_S = 0.2
-_START_S = 10.0
-"""A job without a process after so long was never started: who made its folder was killed."""
+from pipelines.backends.backend import State, Status, Submission
+from pipelines.backends.folder import JobFolder, names_of_jobs
 
 
 @dataclass(frozen=True)
 class Local:
-    """Each job is a process group with a folder of its own: the code it runs, its log, its number, its exit status."""
+    """Each job has a session of its own and a folder, whose lock its processes hold as long as one of them lives."""
 
     folder: Path
 
@@ -36,82 +27,49 @@ class Local:
 
     def submit(self, submission: Submission) -> None:
         """In a session of its own, so that neither Ctrl-C nor the end of a terminal reaches it."""
-        place = self.folder / submission.name
-        try:
-            place.mkdir(parents=True)
-        except FileExistsError:
-            raise AlreadyThere(f"there is a job {submission.name} in {self.folder}") from None
-        shutil.copytree(submission.code, place / _CODE)
-        command = [sys.executable if word == "python" else word for word in submission.command]
-        with (place / _LOG).open("wb") as log:
+        job = self._job(submission.name)
+        with job.make(submission.code) as lock, job.log.open("ab") as log:
             process = subprocess.Popen(
-                ["/bin/sh", "-c", _SHELL, "job", *command],
-                cwd=place / _CODE,
+                job.command(submission.command),
+                cwd=job.code,
                 env={**os.environ, **submission.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=[lock],
             )
-        started = psutil.Process(process.pid).create_time()
-        (place / _PROCESS).write_text(json.dumps({"pid": process.pid, "started": started}))
+        threading.Thread(target=process.wait, name="wait for a job", daemon=True).start()  # or it would stay a zombie
 
     def attach(self, prefix: str) -> dict[str, Status]:
-        """From its folder."""
-        names = [place.name for place in sorted(self.folder.glob(f"{prefix}*")) if place.is_dir()]
-        return {name: self.status(name) for name in names}
+        """Those that have a folder."""
+        return {name: self.status(name) for name in names_of_jobs(self.folder, prefix)}
 
     def status(self, name: str) -> Status:
-        """By its exit status, or its process."""
-        place = self.folder / name
-        if not place.is_dir():
+        """By its lock and its exit status."""
+        job = self._job(name)
+        if not job.there:
             return Status(State.MISSING)
-        if (code := self._code(place)) is not None:
-            if code == 0:
-                return Status(State.SUCCEEDED)
-            stopped = (place / _CANCELLED).exists()
-            return Status(State.STOPPED if stopped else State.FAILED, f"exit status {code}")
-        if self._process(place):
-            return Status(State.RUNNING)
-        if not (place / _PROCESS).exists() and time.time() - place.stat().st_mtime < _START_S:
-            return Status(State.WAITING)
-        if (code := self._code(place)) is not None:  # it has ended since the first look
-            return self.status(name)
-        return Status(State.FAILED, "its process was killed, or the machine was started anew")
+        held = job.held  # before its exit status, which is written while it is held
+        if held and job.exit_status is None:
+            return Status(State.RUNNING if job.process else State.WAITING)
+        begun = job.process is not None
+        return job.end("its processes were killed" if begun else "it did not begin: what started it was killed")
 
     def logs(self, name: str, skip: int = 0) -> Iterator[str]:
-        """Its file, until the job has ended."""
-        try:
-            file = (self.folder / name / _LOG).open(encoding="utf-8", errors="replace", newline="")
-        except FileNotFoundError:
-            return
-        with file:
-            file.read(skip)
-            while True:
-                ended = self.status(name).state.ended
-                while piece := file.read(1 << 16):
-                    yield piece
-                if ended:
-                    return
-                time.sleep(_LOOK_S)
+        """Its file."""
+        return self._job(name).follow(skip)
 
     def cancel(self, name: str) -> None:
-        """SIGTERM to all of its processes."""
-        if process := self._process(self.folder / name):
-            (self.folder / name / _CANCELLED).touch()
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+        """SIGTERM to its command, not to what that has started: a training needs its Ray to save."""
+        if self.status(name).state not in (State.WAITING, State.RUNNING):
+            return
+        job = self._job(name)
+        job.cancel()
+        if shell := job.process:
+            with suppress(psutil.NoSuchProcess):
+                for command in psutil.Process(shell).children():
+                    command.terminate()
 
-    def _code(self, place: Path) -> int | None:
-        with suppress(FileNotFoundError, ValueError):
-            return int((place / _STATUS).read_text())
-        return None
-
-    def _process(self, place: Path) -> psutil.Process | None:
-        """Of the job; None where it is gone. Another process may have its number by now."""
-        with suppress(FileNotFoundError, ValueError, psutil.Error):
-            known = json.loads((place / _PROCESS).read_text())
-            process = psutil.Process(known["pid"])
-            if process.create_time() == known["started"] and process.status() != psutil.STATUS_ZOMBIE:
-                return process
-        return None
+    def _job(self, name: str) -> JobFolder:
+        return JobFolder(self.folder / name)

@@ -1,6 +1,7 @@
 """The manifests for Kubernetes, as kustomize renders them, against the schemas of Kubernetes and of KubeRay."""
 
 import copy
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -11,13 +12,16 @@ from typing import Any
 import pytest
 import yaml
 
+from pipelines.settings import RaySettings
 from tests.infra.conftest import INFRA, ROOT, SHARED, run, tool
 
 RENDERED = [
     "kuberay/overlays/dev",
     "kuberay/overlays/dev/job",
+    "kuberay/overlays/dev/stage",
     "kuberay/overlays/prod",
     "kuberay/overlays/prod/job",
+    "kuberay/overlays/prod/stage",
     "mlflow",
 ]
 
@@ -108,7 +112,7 @@ def ray_objects() -> list[dict[str, Any]]:
 
 def test_kuberays_objects_are_valid() -> None:
     objects = ray_objects()
-    assert sorted(one["kind"] for one in objects) == ["RayCluster", "RayCluster", "RayJob", "RayJob"]
+    assert sorted(one["kind"] for one in objects) == ["RayCluster"] * 2 + ["RayJob"] * 4
     assert [error for one in objects for error in errors(one)] == []
 
 
@@ -144,7 +148,6 @@ def test_what_every_cluster_has() -> None:
         for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
             pod = group["template"]["spec"]
             mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
-            assert mounts["project"] == "/project"
             (shared,) = [one for one in pod["volumes"] if one.get("emptyDir", {}).get("medium") == "Memory"]
             assert mounts[shared["name"]] == "/dev/shm"
             assert int(group["rayStartParams"]["object-store-memory"]) <= amount(shared["emptyDir"]["sizeLimit"])
@@ -163,11 +166,56 @@ def test_a_job_and_a_standing_cluster_have_the_same_pods() -> None:
         assert job == {key: value for key, value in cluster.items() if key != "gcsFaultToleranceOptions"}
 
 
+def groups(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """The pods of a cluster: the head's and each kind of worker's."""
+    return [group["template"]["spec"] for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]]
+
+
+def test_whoever_runs_all_stages_sees_the_projects_volume() -> None:
+    for folder in RENDERED:
+        for one in render(folder):
+            if one["kind"] in ("RayCluster", "RayJob") and not folder.endswith("stage"):
+                for pod in groups(one["spec"].get("rayClusterSpec", one["spec"])):
+                    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+                    assert mounts["project"] == "/project"
+
+
 def test_a_job_is_tried_again_and_ends_its_cluster() -> None:
     for place in ("dev", "prod"):
         spec = render(f"kuberay/overlays/{place}/job")[0]["spec"]
         assert spec["backoffLimit"] > 0
         assert spec["shutdownAfterJobFinishes"]
+
+
+@pytest.mark.parametrize("place", ["dev", "prod"])
+def test_a_stage_is_a_job_without_the_volume_that_is_tried_once_and_saves(place: str) -> None:
+    stage = render(f"kuberay/overlays/{place}/stage")[0]["spec"]
+    job = render(f"kuberay/overlays/{place}/job")[0]["spec"]
+    assert stage["backoffLimit"] == 0
+    assert stage["shutdownAfterJobFinishes"]  # else it could not be suspended
+    for ours, theirs in zip(groups(stage["rayClusterSpec"]), groups(job["rayClusterSpec"]), strict=True):
+        (container,) = ours["containers"]
+        names = {mount["name"] for mount in container["volumeMounts"]}
+        assert names == {volume["name"] for volume in ours["volumes"]} == {"shm", "tmp"}
+        assert "initContainers" not in ours
+        (script,) = container.pop("lifecycle")["preStop"]["exec"]["command"]
+        here = INFRA.parent / script.removeprefix("/opt/diffusion/")
+        assert os.access(here, os.X_OK)
+        kept = {"image", "env", "envFrom", "ports", "resources", "securityContext"}
+        assert {key: container[key] for key in kept & set(container)} == {
+            key: theirs["containers"][0][key] for key in kept & set(theirs["containers"][0])
+        }
+        assert ours["terminationGracePeriodSeconds"] > RaySettings().grace_s
+
+
+def test_entrypoints_get_through_the_shell_of_the_pod_that_submits_them(tmp_path: Path) -> None:
+    """KubeRay writes them unquoted behind `ray job submit .. --` into a line of bash."""
+    (tmp_path / "ray").write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "ray").chmod(0o755)
+    for entrypoint in {one["spec"]["entrypoint"] for one in ray_objects() if one["kind"] == "RayJob"}:
+        line = f"if true ; then ray job submit --no-wait -- {entrypoint} ; fi"
+        done = run("bash", "-c", line, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+        assert done.stdout.split()[4:] == entrypoint.split()
 
 
 def test_gpus_are_in_production_alone() -> None:

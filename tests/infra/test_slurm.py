@@ -2,10 +2,12 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from tests.infra.conftest import INFRA, ROOT, tool
 
 SCRIPT = INFRA / "slurm" / "train.sbatch"
+JOB = str(os.getpid() * 100000 + 12345)  # whose processes are looked for among all on this machine
 COMMANDS = {
     "srun": "while [[ $1 == --* ]]; do shift; done\n"
     '[ "$1" != hostname ] || { echo 10.1.2.3 10.9.9.9; exit; }\nexec "$@"',
@@ -50,11 +53,10 @@ def start(project: Path, **environment: str) -> subprocess.Popen[str]:
     variables = os.environ | {
         "PATH": f"{project / '.venv' / 'bin'}:{os.environ['PATH']}",
         "SLURM_SUBMIT_DIR": str(project),
-        "SLURM_JOB_ID": "12345",
+        "SLURM_JOB_ID": JOB,
         "SLURM_JOB_NODELIST": "first,second",
         "SLURM_JOB_NUM_NODES": "2",
         "SLURM_CPUS_ON_NODE": "8",
-        "USER": "nobody-of-that-name",
         "COMMAND": f"{sys.executable} -m pipelines.train",
     }
     command = ["bash", str(SCRIPT)]
@@ -67,7 +69,7 @@ def test_ray_starts_everywhere_with_a_token_and_the_command_is_told_of_it(projec
     assert process.returncode == 0
     arguments = (project / "ray.args").read_text()
     assert arguments.startswith("symmetric-run --address 10.1.2.3:22345 --min-nodes 2 --num-cpus=8 ")
-    assert "--temp-dir=/tmp/ray-12345 -- env RAY_ADDRESS=10.1.2.3:22345 " in arguments
+    assert f"--temp-dir=/tmp/ray-{JOB} -- env RAY_ADDRESS=10.1.2.3:22345 " in arguments
     assert (project / "started").read_text() == "10.1.2.3:22345"
     assert (project / "token.mode").read_text() == "600\n"
     assert list((project / ".state").iterdir()) == []
@@ -81,25 +83,64 @@ def test_a_command_that_fails_fails_the_job(project: Path) -> None:
     assert not (project / "calls").exists()
 
 
-def test_when_time_is_up_the_training_saves_and_the_job_goes_back_into_the_queue(project: Path) -> None:
-    (project / ".venv" / "bin" / "pkill").write_text(
-        "#!/bin/bash\n"
-        'echo "$@" > pkill.args\nfor file in /proc/[0-9]*; do\n'
-        '  if [ "$(readlink "$file/cwd")" = "$PWD" ] && tr "\\0" " " < "$file/cmdline" | grep -qE "${!#}"; then\n'
-        '    kill -TERM "${file#/proc/}"\n  fi\ndone 2> /dev/null\n'
-    )
-    (project / ".venv" / "bin" / "pkill").chmod(0o755)
-    process = start(project, WAIT="yes")
+def appears(path: Path) -> bool:
+    """Within half a minute."""
     for _ in range(300):
-        if (project / "started").exists():
-            break
+        if path.exists():
+            return True
         time.sleep(0.1)
-    process.send_signal(signal.SIGUSR1)
+    return False
+
+
+@pytest.fixture
+def bystander(project: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A training of the same user on the same machine that is not of this job."""
+    elsewhere = project / "elsewhere"
+    shutil.copytree(project / "pipelines", elsewhere / "pipelines")
+    environment = os.environ | {"WAIT": "yes", "RAY_ADDRESS": "", "SLURM_JOB_ID": "1"}
+    process = subprocess.Popen([sys.executable, "-m", "pipelines.train"], cwd=elsewhere, env=environment)
+    assert appears(elsewhere / "started")
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize(
+    ("number", "then"),
+    [(signal.SIGUSR1, [f"requeue {JOB}"]), (signal.SIGUSR2, [])],
+    ids=["time is up: it goes back into the queue", "asked to leave: it does not"],
+)
+def test_the_training_saves(number: int, then: list[str], project: Path, bystander: subprocess.Popen[bytes]) -> None:
+    tool("pgrep")
+    process = start(project, WAIT="yes")
+    assert appears(project / "started")
+    process.send_signal(number)
     process.communicate(timeout=30)
     assert process.returncode == 75
-    assert (project / "calls").read_text() == "requeue 12345\n"
-    assert (project / "pkill.args").read_text().startswith("-TERM -u nobody-of-that-name -f ^")
+    calls = project / "calls"
+    assert (calls.read_text().splitlines() if calls.exists() else []) == then
     assert list((project / ".state").iterdir()) == []
+    assert bystander.poll() is None
+
+
+def test_asked_to_leave_before_there_is_anything_to_save_it_leaves(project: Path) -> None:
+    """While Ray starts."""
+    (project / ".venv" / "bin" / "ray").write_text("#!/bin/bash\ntouch started\nexec sleep 60\n")
+    process = start(project)
+    assert appears(project / "started")
+    process.send_signal(signal.SIGUSR2)
+    process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert not (project / "calls").exists()
+
+
+def test_its_programs_may_be_elsewhere(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("programs")
+    (project / ".venv" / "bin").rename(elsewhere / "bin")
+    process = start(project, PROGRAMS=str(elsewhere / "bin"), PATH=os.environ["PATH"])
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert (project / "started").exists()
 
 
 def test_the_options_of_the_job() -> None:

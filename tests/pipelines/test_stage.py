@@ -1,6 +1,7 @@
 """What all commands have in common: help, refused arguments, a full disk; and the settings they read."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -87,11 +88,26 @@ def test_the_names_of_ray_and_mlflow_win_over_ours(monkeypatch: pytest.MonkeyPat
         ("PIPELINES__RAY__WORKERS", "0", "ray.workers.*greater than or equal to 1"),
         ("PIPELINES__RAY__WORKERS", "many", "ray.workers"),
         ("PIPELINES__TRACKING__TIMEOUT_S", "inf", "tracking.timeout_s.*finite"),
+        ("PIPELINES__JOBS__BACKEND", "pbs", "jobs.backend"),
+        ("PIPELINES__JOBS__STAGES", '["register"]', "jobs.stages"),
+        ("PIPELINES__JOBS__PASS_ON", '["A=B"]', "jobs.pass_on"),
     ],
 )
 def test_bad_settings(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(ParamsError, match=message):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "name", ["AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "apikey", "PGPASSWORD", "DB_PASSWD", "MY_SECRETS", "CREDENTIALS_FILE"]
+)
+def test_what_sounds_like_a_secret_is_not_passed_on(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    harmless = "NCCL_SOCKET_IFNAME", "TOKENIZERS_PARALLELISM"
+    monkeypatch.setenv("PIPELINES__JOBS__PASS_ON", json.dumps(harmless))
+    assert load_settings().jobs.pass_on == harmless
+    monkeypatch.setenv("PIPELINES__JOBS__PASS_ON", json.dumps([*harmless, name]))
+    with pytest.raises(ParamsError, match=rf"jobs\.pass_on: {name} would be readable for everybody on the cluster"):
         load_settings()
 
 

@@ -1,0 +1,62 @@
+"""From settings to a backend."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.backends.choose import backend_of
+from pipelines.backends.kuberay import KubeRay
+from pipelines.backends.local import Local
+from pipelines.backends.ray_jobs import RayJobs
+from pipelines.backends.slurm import Slurm
+from pipelines.errors import ParamsError
+from pipelines.settings import Settings
+
+
+def chosen(backend: str | None = None, address: str | None = None, **jobs: object) -> object:
+    return backend_of(Settings(jobs={"backend": backend, **jobs}, ray={"address": address}))
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of its own."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("address", [None, "auto", "head:6379", "ray://head:10001"])
+def test_by_default_stages_run_where_dvc_starts_them(address: str | None) -> None:
+    assert chosen(address=address) is None
+
+
+def test_jobs_of_this_machine_and_of_slurm_are_in_the_projects_state(project: Path) -> None:
+    assert chosen("local") == Local(project / ".state" / "jobs")
+    options = ("--nodes=4", "--gpus-per-node=8")
+    assert chosen("slurm", sbatch=options) == Slurm(project / ".state" / "jobs", options)
+
+
+def test_a_job_server_is_one(project: Path) -> None:
+    for backend in (None, "ray"):
+        found = chosen(backend, "https://me:secret@head:8265/")
+        assert isinstance(found, RayJobs)
+        assert str(found) == "the Ray cluster at https://head:8265"
+
+
+def test_kubernetes_by_its_kustomization(project: Path) -> None:
+    found = chosen("kuberay", overlay="infra/kuberay/overlays/dev/stage")
+    assert isinstance(found, KubeRay)
+    assert str(found) == "Kubernetes (infra/kuberay/overlays/dev/stage)"
+
+
+@pytest.mark.parametrize(
+    ("backend", "address", "why"),
+    [
+        ("slurm", "http://head:8265", r"jobs\.backend is slurm, but ray\.address is a job server"),
+        ("local", "https://head:8265", "is local, but"),
+        ("ray", None, "wants the cluster's job server"),
+        ("ray", "ray://head:10001", "got ray://head:10001"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(backend: str, address: str | None, why: str) -> None:
+    with pytest.raises(ParamsError, match=why):
+        chosen(backend, address)
