@@ -115,7 +115,7 @@ def bring_back(repository: Path, commit: str, branch: str | None, answer: Answer
     """dvc.lock into this folder, or onto a branch of the repository.
 
     Raises:
-        ParamsError: the branch has moved, or is checked out.
+        PipelineError: the branch has moved meanwhile.
         DataError, StoreError: the depot has it no more, or does not answer.
     """
     from pipelines.errors import DataError
@@ -123,6 +123,7 @@ def bring_back(repository: Path, commit: str, branch: str | None, answer: Answer
 
     if answer.outputs is None:
         raise DataError("it left no dvc.lock")
+    print(answer.said)
     content = (answer.outputs.here() / LOCK).read_bytes()
     if branch is None:
         Path(LOCK).write_bytes(content)
@@ -132,30 +133,44 @@ def bring_back(repository: Path, commit: str, branch: str | None, answer: Answer
     print(f"{LOCK} is committed on {branch}: {made[:12]}; there `dvc pull` brings the results")
 
 
+def check_branch(repository: Path, branch: str) -> None:
+    """Refuse one that cannot be moved without surprising somebody.
+
+    Raises:
+        ParamsError: it is no name of a branch, or is checked out.
+    """
+    from pipelines.tracking.git import asked
+
+    if not asked(repository, "check-ref-format", "--branch", branch):
+        raise ParamsError(f"--commit-to {branch}: git takes no branch of that name")
+    bare = asked(repository, "rev-parse", "--is-bare-repository") == "true"
+    if not bare and asked(repository, "symbolic-ref", "--quiet", "HEAD") == f"refs/heads/{branch}":
+        raise ParamsError(f"--commit-to {branch} is checked out in {repository}: name another branch, or none")
+
+
 def commit_lock(repository: Path, commit: str, branch: str, content: bytes) -> str:
     """A commit on top of `commit` with that dvc.lock, made without touching a working tree; the branch is moved to it.
 
+    Where the branch has commits of its own, results of earlier commits for example, it is a merge with these.
+
     Raises:
-        ParamsError: the branch is not at `commit` any more, or is checked out.
+        PipelineError: the branch has moved meanwhile.
     """
     from pipelines.remote.pipeline import LOCK
     from pipelines.tracking.git import asked, git
 
     ref = f"refs/heads/{branch}"
-    bare = asked(repository, "rev-parse", "--is-bare-repository") == "true"
-    if not bare and asked(repository, "symbolic-ref", "--quiet", "HEAD") == ref:
-        raise ParamsError(f"--commit-to {branch} is checked out in {repository}: name another branch, or none")
     there = asked(repository, "rev-parse", "--verify", "--quiet", ref)
-    if there and asked(repository, "merge-base", there, commit) != there:
-        raise ParamsError(f"--commit-to {branch}: it has commits that {commit[:12]} has not; name another branch")
+    own = there and asked(repository, "merge-base", there, commit) != there
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         git(repository, "read-tree", commit, env=index)
         blob = git(repository, "hash-object", "-w", "--stdin", feed=content).decode().strip()
         git(repository, "update-index", "--add", "--cacheinfo", f"100644,{blob},{LOCK}", env=index)
         tree = git(repository, "write-tree", env=index).decode().strip()
+    parents = ("-p", commit, *(("-p", there) if own else ()))
     message = ("-m", f"{LOCK}: the results of {commit[:12]}")
-    made = git(repository, *_AUTHOR, "commit-tree", tree, "-p", commit, *message).decode().strip()
+    made = git(repository, *_AUTHOR, "commit-tree", tree, *parents, *message).decode().strip()
     git(repository, "update-ref", ref, made, there or "0" * 40)
     return made
 
@@ -189,6 +204,8 @@ def main() -> None:
         )
     check_place(settings)
     commit = commit_of(given.repo, given.rev)
+    if given.commit_to:
+        check_branch(given.repo, given.commit_to)
     depot = depot_of(settings)
     request = request_of(given.repo, commit, given.targets, settings, depot)
     Work(request, depot, backend, settings, partial(bring_back, given.repo, commit, given.commit_to)).run()

@@ -38,7 +38,7 @@ def supervised(command: Sequence[str], folder: Path, environment: Mapping[str, s
     A command that counts nothing further (`report/relayed.py`) for `stalled_after_s` seconds is ended, and counts as
     failed. When this process is killed the command is asked to end, too.
     """
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command,
         cwd=folder,
         env=dict(environment),
@@ -47,18 +47,17 @@ def supervised(command: Sequence[str], folder: Path, environment: Mapping[str, s
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        bufsize=1,
         start_new_session=True,
         preexec_fn=_end_with_parent(),
-    )
-    watch = _Watch(process, stalled_after_s)
-    with _passing_on(process):
-        threading.Thread(target=watch.look, name="stalled", daemon=True).start()
-        assert process.stdout is not None
-        for line in process.stdout:
-            watch.hear(line)
-            print(line, end="", flush=True)
-        status = process.wait()
+    ) as process:
+        watch = _Watch(process, stalled_after_s)
+        with _passing_on(process):
+            threading.Thread(target=watch.look, name="stalled", daemon=True).start()
+            assert process.stdout
+            for line in process.stdout:
+                watch.hear(line)
+                print(line, end="", flush=True)
+            status = process.wait()
     if watch.stalled:
         print(watch.stalled, flush=True)
         return Ended(TrainingError.exit_status, watch.stalled)
