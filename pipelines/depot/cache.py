@@ -67,6 +67,7 @@ def in_cache(digest: str, fill: Callable[[Path], None]) -> Path:
                     _clean(folder.parent)
                     part = _part_of(folder)
                     fill(part)
+                    _close(part)
                     part.rename(folder)
     return folder
 
@@ -103,6 +104,12 @@ def is_being_brought(digest: str) -> bool:
 def _part_of(folder: Path) -> Path:
     """Where the folder is while it is being brought."""
     return folder.with_name(f"{folder.name}.part")
+
+
+def _close(folder: Path) -> None:
+    """Let nobody else write to what is in it, whatever the umask: some of it is trusted."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o022)
 
 
 def _use(folder: Path) -> bool:
