@@ -90,8 +90,8 @@ class StorageSettings(Section):
     """Where run folders with checkpoints are kept, and what the workers of a cluster read."""
 
     uri: str | None = None
-    """A folder that all workers see, or s3://bucket/prefix; null: `.state` of this project, and the workers of a cluster
-    must see the project's folder."""
+    """A folder that all workers see, or s3://bucket/prefix; null: `.state` of this project, whose folder the workers of
+    a cluster must see then."""
 
 
 class CheckpointSettings(Section):

@@ -1,6 +1,6 @@
-"""A Ray cluster of two nodes on this machine, of which the second sees neither this project nor a copy of it.
+"""A Ray cluster of two nodes on this machine, of which one or both see neither this project nor a copy of it.
 
-The second node lives in a mount namespace of its own, where empty file systems lie over those folders. That wants root.
+Such a node lives in a mount namespace of its own, where empty file systems lie over those folders. That wants root.
 """
 
 from __future__ import annotations
@@ -47,13 +47,14 @@ class Apart:
 
 
 @contextmanager
-def two_nodes(hidden: list[Path], folder: Path, s3: Mapping[str, str]) -> Iterator[Apart]:
+def two_nodes(hidden: list[Path], folder: Path, s3: Mapping[str, str], *, both: bool = False) -> Iterator[Apart]:
     """The cluster, each node with one CPU.
 
     Args:
         hidden: what the second node does not see, besides this project.
         folder: for logs and caches.
         s3: environment variables that lead to the storage.
+        both: whether the first node does not see it either.
     """
     port, client = _free_port(), _free_port()
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
@@ -63,17 +64,18 @@ def two_nodes(hidden: list[Path], folder: Path, s3: Mapping[str, str]) -> Iterat
     with ExitStack() as stack:
         short = [Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp"))) for _ in range(2)]
         kept = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kept-", dir="/tmp")))
+        blind = ["unshare", "-m", "sh", "-c", HIDDEN, "sh"]
+        there |= {"KEPT": str(kept), "PREFIX": sys.prefix, "FOLDERS": " ".join(map(str, [ROOT, *hidden]))}
         head = ["ray", "start", "--head", f"--port={port}", f"--ray-client-server-port={client}", *common]
         head += ["--include-dashboard=false", "--node-ip-address=127.0.0.1", f"--temp-dir={short[0]}"]
-        start = lambda command, name, **more: stack.enter_context(  # noqa: E731
-            _running(command, folder / f"{name}.log", there | {"PIPELINES_CACHE": str(folder / name)} | more)
+        start = lambda command, name: stack.enter_context(  # noqa: E731
+            _running(command, folder / f"{name}.log", there | {"PIPELINES_CACHE": str(folder / name)})
         )
-        start(head, "first")
+        start([*blind, *head] if both else head, "first")
         _wait_for_port(port)
-        second = ["unshare", "-m", "sh", "-c", HIDDEN, "sh", "ray", "start", f"--address=127.0.0.1:{port}", *common]
+        second = ["ray", "start", f"--address=127.0.0.1:{port}", *common]
         second += ["--node-ip-address=127.0.0.1", f"--temp-dir={short[1]}"]
-        folders = " ".join(map(str, [ROOT, *hidden]))
-        start(second, "second", KEPT=str(kept), PREFIX=sys.prefix, FOLDERS=folders)
+        start([*blind, *second], "second")
         address = f"127.0.0.1:{port}"
         yield Apart(address, f"ray://127.0.0.1:{client}", token | dict(s3), folder / "second")
 

@@ -72,12 +72,13 @@ def s3_environment(s3_server):
 
 @pytest.fixture(scope="module")
 def cluster(project, local, s3_environment, tmp_path_factory):
+    """The first node sees the project."""
     folder = tmp_path_factory.mktemp("nodes")
     with two_nodes([project.folder, local.folder], folder, s3_environment) as nodes:
         yield nodes
 
 
-def on(cluster, storage="one", address=None):
+def on(cluster, storage, address=None):
     return {
         **cluster.environment,
         "RAY_ADDRESS": address or cluster.address,
@@ -86,21 +87,27 @@ def on(cluster, storage="one", address=None):
     }
 
 
-@pytest.mark.parametrize("inside", [True, False], ids=["inside", "ray-client"])
-def test_the_second_node_sees_nothing_and_runs_the_code_that_was_sent(project, cluster, inside):
-    address = cluster.address if inside else cluster.client
-    said = project.python("-c", SEEN, str(project.folder), **on(cluster, address=address)).text
+def seen(project, environment):
+    """Of each node: whether it sees the project; all run what they were sent."""
+    said = project.python("-c", SEEN, str(project.folder), **environment).text
     print(said)
-    found = json.loads(said.splitlines()[-1])
-    assert len({node for node, _, _ in found}) == 2
-    assert sorted(there for _, _, there in found) == [False, True]
-    assert all("working_dir_files" in file for _, file, _ in found), found
+    found = {node: (file, there) for node, file, there in json.loads(said.splitlines()[-1])}
+    assert all("working_dir_files" in file for file, _ in found.values()), found
+    return sorted(there for _, there in found.values())
+
+
+def digest(project):
+    return project.json("results/train/model.json")["digest"]
+
+
+def test_the_second_node_sees_nothing_and_runs_the_code_that_was_sent(project, cluster):
+    assert seen(project, on(cluster, "seen")) == [False, True]
 
 
 def test_training_and_measures_end_in_the_bits_of_one_machine(project, local, cluster):
     assert not cluster.cache.exists()
     for stage in ("train", "sample", "evaluate"):
-        said = project.python("-m", f"pipelines.{stage}", **on(cluster))
+        said = project.python("-m", f"pipelines.{stage}", **on(cluster, "whole"))
         print(stage, said.seconds, said.text)
     assert digest(project) == digest(local)
     for file in ("sample/samples.npy", "evaluate/per_image.parquet", "evaluate/per_timestep.parquet"):
@@ -110,15 +117,20 @@ def test_training_and_measures_end_in_the_bits_of_one_machine(project, local, cl
     assert brought >= {"manifest.json", "images.parquet", "train-00000.npy", "model.safetensors"}
 
 
-@pytest.mark.parametrize("inside", [True, False], ids=["inside", "ray-client"])
-def test_images_that_stream_change_no_bit(project, local, cluster, inside):
+def test_images_that_stream_change_no_bit(project, local, cluster):
     shutil.rmtree(project.folder / "results/train", ignore_errors=True)
-    address = cluster.address if inside else cluster.client
-    said = project.python("-c", STREAMED, **on(cluster, f"streamed-{inside}", address))
+    said = project.python("-c", STREAMED, **on(cluster, "streamed"))
     print(said.seconds, said.text)
     assert digest(project) == digest(local)
     assert any((tree / "depot.json").exists() for tree in cluster.cache.iterdir())
 
 
-def digest(project):
-    return project.json("results/train/model.json")["digest"]
+def test_a_driver_outside_of_a_cluster_that_sees_nothing(project, local, s3_environment, tmp_path):
+    """Through Ray's client; neither node sees the project."""
+    shutil.rmtree(project.folder / "results/train", ignore_errors=True)
+    with two_nodes([project.folder, local.folder], tmp_path, s3_environment, both=True) as nodes:
+        environment = on(nodes, "outside", nodes.client)
+        assert seen(project, environment) == [False, False]
+        said = project.python("-m", "pipelines.train", **environment)
+    print(said.seconds, said.text)
+    assert digest(project) == digest(local)

@@ -71,8 +71,8 @@ def parts(depot, monkeypatch):
     return made
 
 
-def wait_for(condition) -> None:
-    until = time.monotonic() + 60
+def wait_for(condition, seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -184,8 +184,10 @@ def test_the_bringing_ends_with_its_asker(own_s3_server, whole, cache):
     bringing = Path("/proc") / asker.stdout.readline().strip()
     wait_for(lambda: is_being_brought(ref.digest))
     asker.kill()
-    asker.communicate()
-    wait_for(lambda: not bringing.exists() or "State:\tZ" in (bringing / "status").read_text())
+    asker.wait()
+    asker.stdout.close()
+    ended = lambda: not bringing.exists() or "State:\tZ" in (bringing / "status").read_text()  # noqa: E731
+    wait_for(ended, seconds=10)  # by itself it would wait for the server for minutes
     assert not is_being_brought(ref.digest)
 
 
