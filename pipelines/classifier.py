@@ -80,14 +80,16 @@ def make(params: Params, settings: Settings, data: Path, folder: Path) -> tuple[
     from pipelines.cluster.parallel import on_ray, serial_map
     from pipelines.data.dataset import open_split
     from pipelines.data.manifest import read_manifest
+    from pipelines.data.sharing import share_images
     from pipelines.measure.model import device_of
     from pipelines.measure.noised_classifier import Accuracy, Task, accuracies, trained
     from pipelines.report.pictures import accuracy_by_time
 
     task = Task(params.classifier, build_schedule(params.process), params.seed, device_of(settings))
-    train = open_split(data, "train")
+    on_gpu = task.device == "cuda"  # which is had through Ray alone
+    train = open_split(share_images(data, settings) if on_gpu else data, "train")
     task.check(train)
-    mapper = on_ray(settings) if task.device == "cuda" else serial_map  # a GPU is had through Ray alone
+    mapper = on_ray(settings) if on_gpu else serial_map
     [(_, net)] = mapper(partial(trained, task), [train])
     [(_, found)] = serial_map(partial(accuracies, net, task), [open_split(data, "val")])
     card = {

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Measure the model in results/train/ and leave the numbers in results/evaluate/."""
+    from pipelines.cluster.code import code_tags
     from pipelines.cluster.parallel import on_ray, workers_at_once
     from pipelines.cluster.session import ray_session
     from pipelines.measure.bound import Measuring
@@ -39,11 +40,12 @@ def main() -> None:
     final = results("evaluate")
     with work() as done, ray_session(settings) as ray, outputs(final) as folder:
         workers = workers_at_once(ray, settings)
-        measuring = Measuring(model, params.evaluate, params.seed)
+        measuring = Measuring(model.shared(settings), params.evaluate, params.seed)
         evaluation = evaluate(measuring, inputs, on_ray(settings), by_size(settings))
         write_evaluation(folder, evaluation)
     with stage_run("evaluate", params, settings, key=evaluation.key) as tracker:
         tracker.work("evaluate", done, workers)
+        tracker.tags(code_tags(settings))
         track(tracker, evaluation)
         for path in (
             *(final / name for name in (METRICS, PER_TIMESTEP, PER_IMAGE, SHARES)),

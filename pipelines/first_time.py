@@ -7,6 +7,7 @@ curve in .state/first_time/. It changes nothing: the line for params.yaml is you
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -45,6 +46,7 @@ def main() -> None:
     split = validation_images(results("prepare"), measuring)
     count = min(asked.images or len(split), len(split))
     with ray_session(settings):
+        measuring = replace(measuring, model=measuring.model.shared(settings))
         curve = first_times_of_split(measuring, split, count, on_ray(settings)).curve()
     curve.to_csv(csv, index=False)
     first_time_curve(curve, picture)

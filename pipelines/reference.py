@@ -8,6 +8,7 @@ Inception's features alone.
 
 def main() -> None:
     """Make the reference for the prepared images and leave it in results/reference/."""
+    from pipelines.cluster.code import code_tags
     from pipelines.measure.features import by_size
     from pipelines.measure.reference import CARD, write_reference
     from pipelines.measure.referencing import make_reference
@@ -27,7 +28,7 @@ def main() -> None:
     with stage_run("reference", params, settings, key=card.extractor_digest) as tracker:
         tracker.work("reference", done)
         tracker.tags({"data.digest": card.data_digest, "extractor": card.extractor})
-        tracker.tags({"extractor.digest": card.extractor_digest})
+        tracker.tags({"extractor.digest": card.extractor_digest} | code_tags(settings))
         if card.val_accuracy is not None:
             tracker.metrics(0, {"reference/val_accuracy": card.val_accuracy})
         tracker.artifact(final / CARD)

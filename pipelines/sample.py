@@ -16,6 +16,7 @@ def main() -> None:
     """Draw what params.yaml asks for and leave it in results/sample/."""
     from dataclasses import asdict
 
+    from pipelines.cluster.code import code_tags
     from pipelines.data.manifest import read_manifest
     from pipelines.measure.drawing import drawing_of
     from pipelines.measure.job import draw_job
@@ -36,7 +37,7 @@ def main() -> None:
     card = asdict(read_samples(final).card)
     with stage_run("sample", params, settings, key=digest(card)) as tracker:
         tracker.work("sample", done, workers)
-        tracker.tags({"model.digest": drawing.model.digest})
+        tracker.tags({"model.digest": drawing.model.digest} | code_tags(settings))
         tracker.metrics(0, metrics_of(speed))
         for name in (CARD, GRID, STRIP):
             tracker.artifact(final / name)

@@ -91,10 +91,11 @@ class RaySettings(Section):
 
 
 class StorageSettings(Section):
-    """Where run folders with checkpoints are kept."""
+    """Where run folders with checkpoints are kept, and what the workers of a cluster read."""
 
     uri: str | None = None
-    """A folder that all workers see, or s3://bucket/prefix; null: `.state/runs` of this project."""
+    """A folder that all workers see, or s3://bucket/prefix; null: `.state` of this project, whose folder the workers of
+    a cluster must see then."""
 
 
 class CheckpointSettings(Section):
@@ -124,8 +125,7 @@ class TrackingSettings(Section):
 
 class WeightsSettings(Section):
     """Where the weights of networks that were trained elsewhere are. Each is compared with a SHA-256 before it is used,
-    and must be where nobody else may write and where all workers see it. Paths are absolute or relative to the
-    project."""
+    and must be where nobody else may write. Paths are absolute or relative to the project."""
 
     inception: Path | None = None
     """`inception-2015-12-05.pt` for reference.extractor `inception`; null: downloaded once into the cache."""

@@ -145,6 +145,7 @@ def trained(job: Job, settings: Settings, tracker: Tracker) -> Finished:
 
 def main() -> None:
     """Train what params.yaml names, and leave the model with its curves and pictures."""
+    from pipelines.cluster.code import code_tags
     from pipelines.cluster.outcome import METRICS, cards, summary, write_outcome
     from pipelines.cluster.watch import metrics_of
     from pipelines.runs.lock import refuse_if_lost, run_lock
@@ -160,7 +161,7 @@ def main() -> None:
             digest = write_outcome(run, folder)
         for point in run.points:
             tracker.metrics(point.step, metrics_of(point))
-        tracker.tags({"run": job.key, "model.digest": digest})
+        tracker.tags({"run": job.key, "model.digest": digest} | code_tags(settings))
         tracker.tags({f"{name}.card": json.dumps(card, sort_keys=True) for name, card in cards(run).items()})
         for path in (final / METRICS, *sorted(final.glob("*.png"))):
             tracker.artifact(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ from pipelines.runs.store import Store
 if TYPE_CHECKING:
     import torch
 
+    from pipelines.depot.shared import SharedFolder
+
 
 @dataclass(frozen=True)
 class Job:
@@ -19,7 +21,7 @@ class Job:
 
     params: Params
     prepared: Path
-    """The folder of the prepared images; all workers see it."""
+    """The folder of the prepared images on this machine."""
     run: Store
     """The run's place with its checkpoints; all workers see it."""
     key: str
@@ -34,6 +36,16 @@ class Job:
     """Processes of each worker that make its images and noise ahead; 0: it makes them itself."""
     loader_patience_s: float = 60
     """How long a worker waits for one shard from them."""
+    images: SharedFolder | None = None
+    """The prepared images as the workers have them; None: all of them see the folder."""
+
+    def here(self) -> Job:
+        """The job for a worker on this machine, with the images where they are here.
+
+        Raises:
+            DataError, StoreError: they cannot be had.
+        """
+        return replace(self, prepared=self.images.here()) if self.images else self
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,13 @@ _TORCHS = f"torch{os.sep}distributed{os.sep}"
 _MEETINGS = (
     "diffusion/training/overlap.py",
     "diffusion/training/tree.py",
+    "pipelines/depot/cache.py",
+    "pipelines/depot/ref.py",
     "pipelines/runs/flock.py",
     "pipelines/runs/lease.py",
 )
-"""Files of this project that do nothing but exchange messages with other workers, or wait for who was there before."""
+"""Files of this project that do nothing but exchange messages with other workers, or wait for who was there before, or
+for what a depot sends, which has time limits of its own."""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ from contextlib import contextmanager
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 
+from pipelines.cluster.code import runtime_environment, write_package
 from pipelines.errors import TrainingError
 from pipelines.project import workspace
 from pipelines.settings import Settings
@@ -33,8 +35,8 @@ def ray_session(settings: Settings) -> Iterator[ModuleType]:
     """Yield the `ray` module, connected.
 
     Where `settings.ray.address` is null, Ray is started on this machine and stopped at the end, also after an error;
-    else the cluster there is joined and left. Within another session the block uses that one. Workers import the code
-    of this workspace (DVC may run a stage in a copy of the project) and use one thread each.
+    else the cluster there is joined and left. Within another session the block uses that one. Workers run the code of
+    this workspace (DVC may run a stage in a copy of the project), which a cluster is sent, and use one thread each.
 
     Raises:
         TrainingError: Ray does not start, the cluster does not answer, or it is elsewhere and no token is set.
@@ -128,11 +130,15 @@ def _start(ray: ModuleType, settings: Settings) -> None:
 
 
 def _connect(ray: ModuleType, address: str) -> None:
-    variables = {name: value for name, value in _for_all().items() if name in _FOR_WORKERS}
-    try:
-        ray.init(address, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level=logging.ERROR)
-    except (*_REFUSALS, ray.exceptions.RayError) as error:
-        raise _no_answer(address, error) from error
+    """Join the cluster and send it the code of this workspace, which its machines need not see."""
+    with TemporaryDirectory() as folder:
+        package = Path(folder) / "code.zip"
+        write_package(package)
+        environment = runtime_environment(package, _FOR_WORKERS)
+        try:
+            ray.init(address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
+        except (*_REFUSALS, ray.exceptions.RayError) as error:
+            raise _no_answer(address, error) from error
 
 
 def _silence() -> None:
@@ -143,15 +149,15 @@ def _silence() -> None:
         worker.print_to_stdstream = lambda *_, **__: None
 
 
-_FOR_WORKERS = ("PYTHONPATH", "OMP_NUM_THREADS")
+_FOR_WORKERS = {"OMP_NUM_THREADS": "1"}
 
 
 def _for_all() -> dict[str, str]:
     """Environment variables of every session."""
     paths = [str(workspace()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {
+        **_FOR_WORKERS,
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
-        "OMP_NUM_THREADS": "1",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of a default that will change
         "RAY_USAGE_STATS_ENABLED": "0",
     }

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from dataclasses import replace
 from types import ModuleType
 
 from pipelines.cluster.attempt import Failed, Workers, attempt, sweep
@@ -18,6 +19,7 @@ from pipelines.cluster.patience import Patience
 from pipelines.cluster.session import ray_session
 from pipelines.cluster.stopping import Wish, stop_signals
 from pipelines.cluster.watchdog import Waiting, Watchdog
+from pipelines.data.sharing import share_images
 from pipelines.errors import Interrupted, TrainingError
 from pipelines.runs.lock import refuse_if_lost, taken_over
 from pipelines.settings import RaySettings, Settings
@@ -33,10 +35,12 @@ def train(job: Job, settings: Settings, hear: Tell) -> None:
 
     Raises:
         TrainingError: the workers cannot be had or die too often, or training cannot go on (a loss that is not finite).
+        DataError, StoreError: the images cannot be put where the workers have them from.
         Interrupted: SIGTERM or Ctrl-C came; the state is saved.
         RunLocked: another driver has taken the run over; the state is saved for it.
     """
     sweep(job.key)
+    job = replace(job, images=share_images(job.prepared, settings))
     patience = Patience(settings.ray.max_failures, settings.ray.same_step_failures)
     wish, there = Wish(), False
     while not there:

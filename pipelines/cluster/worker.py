@@ -33,7 +33,7 @@ def train_loop(config: dict[str, Any]) -> None:
     from pipelines.cluster.out_of_memory import explain, is_out_of_memory
     from pipelines.runs.lock import writer_lock
 
-    board, pulse = config["board"], Pulse()
+    job, board, pulse = config["job"], config["board"], Pulse()
     place = _place(on_gpu=config["on_gpu"])
     node = ray.get_runtime_context().get_node_id()
 
@@ -47,8 +47,9 @@ def train_loop(config: dict[str, Any]) -> None:
     preempted: Callable[[], bool] | None = _preempted if config["preemption"] else None
     with pulse.beating(place.rank, node, send), _machine_watched(board):
         try:
-            with writer_lock(config["job"].run, config["writer_wait_s"]) if place.rank == 0 else nullcontext():
-                Loop(config["job"], place, Teller(board), pulse, preempted).run()
+            job = job.here()
+            with writer_lock(job.run, config["writer_wait_s"]) if place.rank == 0 else nullcontext():
+                Loop(job, place, Teller(board), pulse, preempted).run()
         except NotFinite as error:
             ray.get(board.fail.remote(str(error)))
         except (PipelineError, ValueError) as error:
@@ -56,7 +57,7 @@ def train_loop(config: dict[str, Any]) -> None:
             raise
         except Exception as error:
             if is_out_of_memory(error):
-                ray.get(board.fail.remote(explain(config["job"], place, error)))
+                ray.get(board.fail.remote(explain(job, place, error)))
             raise
     ray.get(board.forget.remote(place.rank))
 

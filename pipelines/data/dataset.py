@@ -11,22 +11,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipelines.data.manifest import read_manifest
+from pipelines.data.manifest import Manifest, read_manifest
 from pipelines.data.shards import open_shard
 from pipelines.data.sources import Shape
 from pipelines.data.split import SPLITS, SplitName
+from pipelines.data.streamed import StreamedShard
 from pipelines.data.table import read_rows
+from pipelines.data.thin import origin_of
+from pipelines.depot.shared import SharedFolder
 from pipelines.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
-    """One split of the prepared images. Pixels stay on disk until they are asked for.
+    """One split of the prepared images. Pixels stay on disk, or in the depot, until they are asked for.
 
     Sent to another process, it is opened anew there: folder and name travel, no pixels.
     """
 
-    folder: Path
+    folder: Path | SharedFolder
+    """As it was opened."""
     name: SplitName
     shape: Shape
     """Of one image: channels, height, width."""
@@ -38,8 +42,8 @@ class ImageSplit:
     """SHA-256 (hex) of each image's content."""
     labels: NDArray[np.int64] | None
     """(n,) indices into `classes`; None if there are no labels."""
-    shards: tuple[NDArray[np.uint8], ...]
-    """Memory maps (n_k, C, H, W), one after the other the images of the split."""
+    shards: tuple[NDArray[np.uint8] | StreamedShard, ...]
+    """Memory maps (n_k, C, H, W), or what is not on this machine yet; one after the other the images of the split."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -50,13 +54,21 @@ class ImageSplit:
         Raises:
             IndexError: an index is not in 0..len-1.
             ValueError: the indices are not a list of whole numbers.
+            DataError, StoreError: images are not on this machine, and the depot lacks them or does not answer.
         """
         wanted = self._checked(indices)
         images = np.empty((len(wanted), *self.shape), np.uint8)
         shard_of = np.searchsorted(self._starts, wanted, side="right") - 1
+        coming = []
         for k in np.unique(shard_of):
             here = shard_of == k
-            images[here] = self.shards[k][wanted[here] - self._starts[k]]
+            shard, rows = self.shards[k], wanted[here] - self._starts[k]
+            if isinstance(shard, StreamedShard):
+                coming.append((here, shard.ask(rows)))
+            else:
+                images[here] = shard[rows]
+        for here, pixels in coming:
+            images[here] = pixels()
         return images
 
     @cached_property
@@ -77,17 +89,19 @@ class ImageSplit:
         return open_split, (self.folder, self.name)
 
 
-def open_split(folder: Path, name: SplitName) -> ImageSplit:
-    """Open the split `name` of the images prepared in `folder`.
+def open_split(where: Path | SharedFolder, name: SplitName) -> ImageSplit:
+    """Open the split `name` of the images prepared in a folder.
 
     Raises:
         DataError: the manifest, the table or a shard is missing, of the wrong size or not of this format.
+        StoreError: the folder is not on this machine, and the depot does not answer.
     """
     if name not in SPLITS:
         raise ValueError(f"the splits are {', '.join(SPLITS)}, got {name!r}")
+    folder = where.here() if isinstance(where, SharedFolder) else where
     manifest = read_manifest(folder)
     rows = read_rows(folder, name)
-    shards = tuple(open_shard(folder, shard, manifest.shape) for shard in manifest.shards if shard.split == name)
+    shards = _open_shards(folder, manifest, name, rows.ids)
     in_shards = sum(map(len, shards))
     if not len(rows.ids) == in_shards == manifest.counts[name]:
         raise DataError(
@@ -95,5 +109,21 @@ def open_split(folder: Path, name: SplitName) -> ImageSplit:
             f"and the shards hold {in_shards}. Run `dvc repro --force prepare`"
         )
     return ImageSplit(
-        folder, name, manifest.shape, manifest.levels, list(manifest.classes), rows.ids, rows.labels, shards
+        where, name, manifest.shape, manifest.levels, list(manifest.classes), rows.ids, rows.labels, shards
     )
+
+
+def _open_shards(
+    folder: Path, manifest: Manifest, name: SplitName, ids: list[str]
+) -> tuple[NDArray[np.uint8] | StreamedShard, ...]:
+    """Those of the split, from the folder where they are in it."""
+    origin, start, opened = origin_of(folder), 0, list[NDArray[np.uint8] | StreamedShard]()
+    for shard in manifest.shards:
+        if shard.split != name:
+            continue
+        if origin is None or (folder / shard.name).exists():
+            opened.append(open_shard(folder, shard, manifest.shape))
+        else:
+            opened.append(StreamedShard(origin, shard, manifest.shape, ids[start : start + shard.count]))
+        start += shard.count
+    return tuple(opened)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from hashlib import file_digest, sha256
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipelines.data.npy import header
 from pipelines.data.sources import Shape
 from pipelines.data.split import SplitName
+from pipelines.data.thin import origin_of
+from pipelines.depot.ref import lacking
+from pipelines.depot.tree import Tree
 from pipelines.errors import DataError
 from pipelines.runs.digest import digest
+from pipelines.runs.manifest import FileEntry
 
 MANIFEST = "manifest.json"
 TABLE = "images.parquet"
@@ -32,6 +38,10 @@ class Shard(Entry):
     """Images in it."""
     sha256: str
     """Of the file."""
+
+    def entry(self, shape: Shape) -> FileEntry:
+        """What the file must be, if an image has this shape."""
+        return FileEntry(len(header(self.count, shape)) + self.count * prod(shape), self.sha256)
 
 
 class BadImage(Entry):
@@ -126,12 +136,19 @@ def read_manifest(folder: Path) -> Manifest:
 def verify(folder: Path) -> Manifest:
     """Read every file of the folder and compare its SHA-256 with the manifest's.
 
+    Of shards that a thin folder has not here, the depot is asked whether it has them.
+
     Raises:
         DataError: naming every file that is missing or damaged.
+        StoreError: the depot does not answer.
     """
-    manifest = read_manifest(folder)
+    manifest, origin = read_manifest(folder), origin_of(folder)
     wanted = {shard.name: shard.sha256 for shard in manifest.shards} | {TABLE: manifest.table_sha256}
-    problems = {name: _problem(folder / name, checksum) for name, checksum in wanted.items()}
+    elsewhere = {name for name in wanted if origin and name != TABLE and not (folder / name).exists()}
+    problems = {name: _problem(folder / name, wanted[name]) for name in wanted if name not in elsewhere}
+    if origin:
+        entries = {each.name: each.entry(manifest.shape) for each in manifest.shards if each.name in elsewhere}
+        problems |= dict.fromkeys(lacking(origin.depot, Tree(entries)).files, f"missing here and in {origin.uri}")
     wrong = [f"  {name}: {problem}" for name, problem in problems.items() if problem]
     if wrong:
         raise DataError(

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.data.manifest import Shard
+from pipelines.data.npy import header
 from pipelines.data.sources import Shape
 from pipelines.data.split import SplitName
 from pipelines.data.spool import Spool
@@ -44,11 +44,7 @@ def _write_shard(folder: Path, name: str, split: SplitName, rows: Sequence[int],
 
 def _content(rows: Sequence[int], spool: Spool) -> Iterator[bytes]:
     """The parts of a .npy file."""
-    header = BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *spool.shape)}
-    )
-    yield header.getvalue()
+    yield header(len(rows), spool.shape)
     block = max(1, _BLOCK_BYTES // int(np.prod(spool.shape)))
     for start in range(0, len(rows), block):
         yield spool.read(rows[start : start + block]).tobytes()

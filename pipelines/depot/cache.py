@@ -65,15 +65,51 @@ def in_cache(digest: str, fill: Callable[[Path], None]) -> Path:
             with _lock(folder, fcntl.LOCK_EX):
                 if not folder.exists():
                     _clean(folder.parent)
-                    part = part_of(folder)
+                    part = _part_of(folder)
                     fill(part)
+                    _close(part)
                     part.rename(folder)
     return folder
 
 
-def part_of(folder: Path) -> Path:
+def arrived(digest: str, name: str) -> Path | None:
+    """A file of the folder `digest`, as soon as it is here, whole; None: it is not.
+
+    Raises:
+        DataError, StoreError: as `cache_folder`.
+    """
+    folder = cache_folder() / digest
+    with disk_errors(f"{folder} could not be used"):
+        if folder.exists() and _use(folder):
+            return folder / name
+        path = _part_of(folder) / name
+        return path if path.exists() else None
+
+
+def is_being_brought(digest: str) -> bool:
+    """Whether some process is at it.
+
+    Raises:
+        DataError, StoreError: as `cache_folder`.
+    """
+    folder = cache_folder() / digest
+    with disk_errors(f"{folder} could not be used"):
+        try:
+            with _lock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB):
+                return False
+        except BlockingIOError:
+            return True
+
+
+def _part_of(folder: Path) -> Path:
     """Where the folder is while it is being brought."""
     return folder.with_name(f"{folder.name}.part")
+
+
+def _close(folder: Path) -> None:
+    """Let nobody else write to what is in it, whatever the umask: some of it is trusted."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o022)
 
 
 def _use(folder: Path) -> bool:
@@ -114,7 +150,7 @@ def _clean(cache: Path) -> None:
         folder = lock.with_suffix("")
         try:
             with _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                for each in (folder, part_of(folder)):
+                for each in (folder, _part_of(folder)):
                     _remove(each)
         except BlockingIOError:  # in use
             continue

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pipelines.depot.address import depot_at
 from pipelines.depot.cache import in_cache
@@ -17,6 +18,8 @@ from pipelines.depot.tree import Tree, plain_file, tree_of
 from pipelines.errors import DataError
 from pipelines.runs.digest import sha256_hex
 from pipelines.runs.manifest import FileEntry
+
+Result = TypeVar("Result")
 
 _AT_ONCE = 8
 """Files on their way."""
@@ -93,7 +96,7 @@ class Ref:
             if not (folder / name).exists():
                 depot.fetch(entry, folder / name)
 
-        _all_at_once(bring, tree)
+        all_at_once(bring, tree)
 
 
 def put_folder(depot: Depot, folder: Path, names: Iterable[str] | None = None) -> Ref:
@@ -106,27 +109,46 @@ def put_folder(depot: Depot, folder: Path, names: Iterable[str] | None = None) -
     return put_tree(depot, folder, tree_of(folder, names))
 
 
-def put_tree(depot: Depot, folder: Path, tree: Tree) -> Ref:
+def put_tree(depot: Depot, folder: Path, tree: Tree, on_put: Callable[[FileEntry], None] | None = None) -> Ref:
     """The same for a folder of which is known what it holds, so that only what the depot lacks is read.
+
+    Args:
+        on_put: called, from several threads, with each file that was put.
 
     Raises:
         DataError: a file of the tree is missing, or is another one.
         StoreError: the depot does not answer.
     """
-    _all_at_once(lambda name, entry: depot.put(plain_file(folder, name), entry), tree)
+
+    def put(name: str, entry: FileEntry) -> None:
+        depot.put(plain_file(folder, name), entry)
+        if on_put:
+            on_put(entry)
+
+    all_at_once(put, lacking(depot, tree))
     depot.note(_tree_name(tree.digest), tree.encode())
     return Ref(depot.uri, tree.digest)
+
+
+def lacking(depot: Depot, tree: Tree) -> Tree:
+    """What of the tree the depot has not.
+
+    Raises:
+        StoreError: the depot does not answer.
+    """
+    there = all_at_once(lambda _, entry: depot.has(entry), tree)
+    return Tree({name: entry for name, entry in tree.files.items() if not there[name]})
 
 
 def _tree_name(digest: str) -> str:
     return f"trees/{digest}.json"
 
 
-def _all_at_once(do: Callable[[str, FileEntry], None], tree: Tree) -> None:
-    """Do it to every file, some at once. After an error no further one is begun."""
+def all_at_once(do: Callable[[str, FileEntry], Result], tree: Tree) -> dict[str, Result]:
+    """Do it to every file, some at once; what it returned, by name. After an error no further one is begun."""
     pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="depot")
     try:
-        for each in [pool.submit(do, name, entry) for name, entry in tree.files.items()]:
-            each.result()
+        begun = {name: pool.submit(do, name, entry) for name, entry in tree.files.items()}
+        return {name: each.result() for name, each in begun.items()}
     finally:
         pool.shutdown(cancel_futures=True)

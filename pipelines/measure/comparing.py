@@ -10,7 +10,7 @@ from pipelines.errors import DataError
 from pipelines.measure.described import Described, describe, moments_of
 from pipelines.measure.distance import doubts
 from pipelines.measure.extractor import Extractor
-from pipelines.measure.features import Extraction, WorkersFor, this_process
+from pipelines.measure.features import Workers, WorkersFor, this_process
 from pipelines.measure.image_sets import ImageSet
 from pipelines.measure.pretrained import Pretrained
 from pipelines.measure.reference import metric_of
@@ -83,10 +83,7 @@ def compare(
                 f"or close to it: it takes {fewest} images or more, or an extractor with fewer features"
             )
     workers = workers_for(network, a.count + b.count)
-    of_a, of_b = (
-        describe(Extraction(network, images.levels, workers.device), images.count, images.read, workers.mapper)
-        for images in (a, b)
-    )
+    of_a, of_b = (_described(images, workers) for images in (a, b))
     _check_rank(of_b, b)
     half = b.count // 2 if b.count // 2 >= fewest else None
     how = Scoring.of([a.count, half or a.count], half or b.count, seed)
@@ -104,6 +101,11 @@ def compare(
         warnings=doubts(name, a.count, b.count),
     )
     return Comparison(score(of_a.features, _against(of_b), how), _halves(of_b, half, how), card)
+
+
+def _described(images: ImageSet, workers: Workers) -> Described:
+    read = lambda part: workers.carried(images.read(part))  # noqa: E731
+    return describe(workers.extraction(images.levels), images.count, read, workers.mapper)
 
 
 def _halves(of_b: Described, half: int | None, how: Scoring) -> Scores | None:

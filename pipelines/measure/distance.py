@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.errors import DataError
 from pipelines.measure.described import describe
-from pipelines.measure.features import Extraction, WorkersFor, this_process
+from pipelines.measure.features import WorkersFor, this_process
 from pipelines.measure.reference import Reference, ReferenceCard
 from pipelines.measure.sampling import Samples, SamplesCard, read_samples
 from pipelines.measure.scores import Scores, Scoring, score
@@ -79,8 +79,9 @@ def distance_of_samples(
     _check_fit(drawn, reference.card)
     count = len(drawn.images)
     workers = workers_for(reference.extractor, count)
-    extraction = Extraction(reference.extractor, drawn.card.levels, workers.device)
-    features = describe(extraction, count, lambda part: drawn.images[part.start : part.stop], workers.mapper).features
+    features = describe(
+        workers.extraction(drawn.card.levels), count, lambda part: drawn.images[part.start : part.stop], workers.mapper
+    ).features
     beside = reference.held_out[:count]
     enough = len(beside) >= fewest_images(reference.card.features)
     sets = (count, len(beside)) if enough else (count,)

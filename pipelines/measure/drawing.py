@@ -58,6 +58,15 @@ class Drawing:
         except ValueError as error:
             raise ParamsError(f"section sample of params.yaml: {error}") from None
 
+    def shared(self, settings: Settings) -> Drawing:
+        """The same for tasks on all machines of the cluster.
+
+        Raises:
+            DataError, StoreError: model or classifier cannot be put where they have it from.
+        """
+        classifier = self.classifier.shared(settings) if self.classifier else None
+        return replace(self, model=self.model.shared(settings), classifier=classifier)
+
     @property
     def classes(self) -> int | None:
         """How many there are; of the classifier for a model without."""

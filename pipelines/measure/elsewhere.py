@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,8 @@ class Plan:
         evaluated.mkdir(parents=True)
         with ray_session(self.settings):
             draw_job(self.inputs.samples, self.drawing, self.settings)
-            evaluation = evaluate(self.measuring, self.inputs, on_ray(self.settings), by_size(self.settings))
+            measuring = replace(self.measuring, model=self.measuring.model.shared(self.settings))
+            evaluation = evaluate(measuring, self.inputs, on_ray(self.settings), by_size(self.settings))
             write_evaluation(evaluated, evaluation)
         return Measured(evaluated, self.inputs.samples, evaluation)
 

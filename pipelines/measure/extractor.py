@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from diffusion.models.saved import content_digest
 from diffusion.training.random import generator
 from pipelines.errors import DataError
+from pipelines.settings import Settings
 
 LARGEST_SIDE = 64
 """Larger images are averaged down to this side before the first convolution."""
@@ -103,6 +104,10 @@ class Extractor(nn.Module):
     def on(self, device: str) -> Any:
         """The network there."""
         return self.to(device)
+
+    def shared(self, settings: Settings) -> Extractor:
+        """It travels with its weights."""
+        return self
 
     @property
     def features(self) -> int:

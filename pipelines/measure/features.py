@@ -15,7 +15,7 @@ from torch import Tensor
 from pipelines.cluster.parallel import Mapper, on_ray, serial_map
 from pipelines.measure.chunks import chunks, watched
 from pipelines.measure.model import device_of
-from pipelines.measure.pictures import read_picture
+from pipelines.measure.pictures import PictureFile, read_picture
 from pipelines.settings import Settings
 
 Levels = NDArray[np.uint8]
@@ -24,8 +24,8 @@ Picture = NDArray[np.uint8]
 """(H, W, 3) in 0..255: an image as clean-fid reads it from a file."""
 Features = NDArray[np.float32]
 """(n, d)."""
-Chunk = Levels | Sequence[str]
-"""Images, or the paths of picture files, which the tasks read."""
+Chunk = Levels | Sequence[str] | Sequence[PictureFile]
+"""Images, or the paths of picture files, which the tasks read, or the files' content."""
 
 _PER_TASK = 256
 
@@ -52,6 +52,13 @@ class Network(Protocol):
     def on(self, device: str) -> Callable[[Tensor], Tensor]:
         """The network there, to be called on what the two above give."""
 
+    def shared(self, settings: Settings) -> Network:
+        """The same for tasks on all machines of the cluster.
+
+        Raises:
+            DataError, StoreError: its weights cannot be put where they have them from.
+        """
+
 
 @dataclass(frozen=True)
 class Extraction:
@@ -67,8 +74,22 @@ class Extraction:
 class Workers:
     """What computes features."""
 
+    network: Network
+    """As the workers have it."""
     mapper: Mapper = serial_map
     device: str = "cpu"
+    far: bool = False
+    """Whether they may be on machines that do not see this one's files."""
+
+    def extraction(self, levels: int) -> Extraction:
+        """For images in 0..levels-1."""
+        return Extraction(self.network, levels, self.device)
+
+    def carried(self, chunk: Chunk) -> Chunk:
+        """The chunk as it is sent to them: pictures with their content, where they are far."""
+        if not self.far or isinstance(chunk, np.ndarray):
+            return chunk
+        return [PictureFile.read(each) if isinstance(each, str) else each for each in chunk]
 
 
 WorkersFor = Callable[[Network, int], Workers]
@@ -77,7 +98,7 @@ WorkersFor = Callable[[Network, int], Workers]
 
 def this_process(network: Network, total: int) -> Workers:
     """For tests and small sets."""
-    return Workers()
+    return Workers(network)
 
 
 def by_size(settings: Settings) -> WorkersFor:
@@ -85,7 +106,9 @@ def by_size(settings: Settings) -> WorkersFor:
 
     def workers_for(network: Network, total: int) -> Workers:
         device = device_of(settings) if network.worth_a_gpu else "cpu"
-        return Workers(on_ray(settings), device) if total >= network.worth_workers or device != "cpu" else Workers()
+        if total < network.worth_workers and device == "cpu":
+            return Workers(network)
+        return Workers(network.shared(settings), on_ray(settings), device, far=settings.ray.address is not None)
 
     return workers_for
 

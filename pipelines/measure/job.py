@@ -32,7 +32,7 @@ def draw_job(final: Path, drawing: Drawing, settings: Settings) -> tuple[Speed, 
         committed.begin()
         with ray_session(settings) as ray, outputs(final) as folder:
             workers = workers_at_once(ray, settings)
-            speed = draw_samples(folder, drawing, on_ray(settings), committed)
+            speed = draw_samples(folder, drawing.shared(settings), on_ray(settings), committed)
         committed.remove()
     if speed.images:
         card = asdict(read_samples(final).card)

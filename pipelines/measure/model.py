@@ -9,17 +9,21 @@ from typing import Literal
 
 from diffusion.models.saved import SavedModel, load_model
 from diffusion.models.saved_classifier import SavedClassifier, load_classifier
+from pipelines.depot.shared import SharedFolder, share
 from pipelines.errors import CheckpointError
 from pipelines.settings import Settings
 
 Weights = Literal["ema", "raw"]
+
+_MODEL = ("model.json", "model.safetensors")
+_CLASSIFIER = ("classifier.json", "classifier.safetensors")
 
 
 @dataclass(frozen=True)
 class ModelRef:
     """Names one model: small enough to travel with every task, strict enough that no task takes another."""
 
-    folder: Path
+    folder: SharedFolder
     weights: Weights
     digest: str
     """Content digest of the model that was found when the stage began."""
@@ -31,12 +35,21 @@ class ModelRef:
 
         Raises:
             CheckpointError: it is missing, damaged, or not the one that the stage began with.
+            DataError, StoreError: it is not on this machine and cannot be brought here.
         """
         return _opened(self)
 
     def on_cpu(self) -> SavedModel:
         """The same for the stage itself, which hands out tasks and may run where there is no GPU."""
         return replace(self, device="cpu").open()
+
+    def shared(self, settings: Settings) -> ModelRef:
+        """The same for tasks on all machines of the cluster.
+
+        Raises:
+            DataError, StoreError: the model cannot be put where they have it from.
+        """
+        return replace(self, folder=share(self.folder.path, _MODEL, settings))
 
 
 def find_model(folder: Path, weights: Weights, device: str = "cpu") -> ModelRef:
@@ -45,14 +58,14 @@ def find_model(folder: Path, weights: Weights, device: str = "cpu") -> ModelRef:
     Raises:
         CheckpointError: it is missing or damaged.
     """
-    return ModelRef(folder, weights, _load(folder, weights, "cpu").digest, device)
+    return ModelRef(SharedFolder(folder), weights, _load(folder, weights, "cpu").digest, device)
 
 
 @dataclass(frozen=True)
 class ClassifierRef:
     """Names the classifier that guides, likewise."""
 
-    folder: Path
+    folder: SharedFolder
     digest: str
     device: str
 
@@ -68,6 +81,10 @@ class ClassifierRef:
         """The same for the stage itself."""
         return replace(self, device="cpu").open()
 
+    def shared(self, settings: Settings) -> ClassifierRef:
+        """The same for tasks on all machines of the cluster, as a model."""
+        return replace(self, folder=share(self.folder.path, _CLASSIFIER, settings))
+
 
 def find_classifier(folder: Path, device: str = "cpu") -> ClassifierRef:
     """Name the classifier in `folder`, after reading and verifying it.
@@ -75,7 +92,7 @@ def find_classifier(folder: Path, device: str = "cpu") -> ClassifierRef:
     Raises:
         CheckpointError: it is missing or damaged.
     """
-    return ClassifierRef(folder, _load_classifier(folder, "cpu").digest, device)
+    return ClassifierRef(SharedFolder(folder), _load_classifier(folder, "cpu").digest, device)
 
 
 def device_of(settings: Settings) -> str:
@@ -85,14 +102,14 @@ def device_of(settings: Settings) -> str:
 
 @lru_cache(maxsize=2)
 def _opened(ref: ModelRef) -> SavedModel:
-    saved = _load(ref.folder, ref.weights, ref.device)
+    saved = _load(ref.folder.here(), ref.weights, ref.device)
     _check_same(ref, saved.digest)
     return saved
 
 
 @lru_cache(maxsize=2)
 def _opened_classifier(ref: ClassifierRef) -> SavedClassifier:
-    saved = _load_classifier(ref.folder, ref.device)
+    saved = _load_classifier(ref.folder.here(), ref.device)
     _check_same(ref, saved.digest)
     return saved
 
@@ -100,7 +117,7 @@ def _opened_classifier(ref: ClassifierRef) -> SavedClassifier:
 def _check_same(ref: ModelRef | ClassifierRef, found: str) -> None:
     if found != ref.digest:
         raise CheckpointError(
-            f"the model in {ref.folder} was replaced while it was in use: its digest is {found[:12]}.., "
+            f"the model in {ref.folder.path} was replaced while it was in use: its digest is {found[:12]}.., "
             f"wanted {ref.digest[:12]}..; run the stage again"
         )
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -13,15 +17,30 @@ SUFFIXES = frozenset({".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", "
 _MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr")
 
 
-def read_picture(path: str) -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture's file on its way to another machine."""
+
+    path: str
+    """Where it came from."""
+    content: bytes
+
+    @classmethod
+    def read(cls, path: str) -> PictureFile:
+        """The file that is there now."""
+        return cls(path, Path(path).read_bytes())
+
+
+def read_picture(file: str | PictureFile) -> NDArray[np.uint8]:
     """(H, W, 3) in 0..255; grey is tripled.
 
     Raises:
         DataError: it cannot be read, has more than 8 bits, or is not opaque: clean-fid would cut the values off, or
             show the colours under the transparent parts.
     """
+    path, source = (file, file) if isinstance(file, str) else (file.path, io.BytesIO(file.content))
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             image.load()
             problem = _problem(image)
             picture = np.array(image.convert("RGB"))

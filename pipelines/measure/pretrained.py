@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,9 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipelines.depot.shared import SharedFolder, is_shared, share_tree
+from pipelines.depot.tree import Tree
 from pipelines.errors import ParamsError
 from pipelines.measure.weights import CLIP, INCEPTION, Pinned, Weights, verified
 from pipelines.project import home, state
+from pipelines.runs.manifest import FileEntry
 from pipelines.sections import DIMENSIONS
 from pipelines.settings import Settings, load_settings
 
@@ -38,14 +41,26 @@ _RESIZE = {
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Such a network. Its file is read and compared once per process, so it must lie where all workers see it."""
+    """Such a network. Its file is read and compared once per process."""
 
     name: PretrainedName
     pinned: Pinned
     file: Path
+    """On this machine."""
+    folder: SharedFolder | None = None
+    """The file's folder as other machines have it; None: all see the file."""
     batch_size: ClassVar[int] = 32
     worth_workers: ClassVar[int] = 500
     worth_a_gpu: ClassVar[bool] = True
+
+    @property
+    def here(self) -> Path:
+        """The file on this machine.
+
+        Raises:
+            DataError, StoreError: it cannot be brought here.
+        """
+        return self.folder.here() / self.file.name if self.folder else self.file
 
     @property
     def features(self) -> int:
@@ -76,6 +91,17 @@ class Pretrained:
         """The network there; loaded at the first call in this process."""
         return _opened(self, device)
 
+    def shared(self, settings: Settings) -> Pretrained:
+        """The same for tasks on all machines of the cluster.
+
+        Raises:
+            DataError, StoreError: its file cannot be put where they have it from.
+        """
+        if not is_shared(settings):
+            return self
+        tree = Tree({self.file.name: FileEntry(self.file.stat().st_size, self.pinned.sha256)})
+        return replace(self, folder=share_tree(self.file.parent, tree, settings))
+
 
 Finder = Callable[[PretrainedName], Pretrained]
 
@@ -105,7 +131,7 @@ def pictures_of(images: NDArray[np.uint8], levels: int) -> Sequence[Picture]:
 
 @lru_cache(maxsize=2)
 def _opened(network: Pretrained, device: str) -> Any:
-    file = verified(network.file, network.pinned)
+    file = verified(network.here, network.pinned)
     with _without_farewell():
         return _inception(file, device) if network.name == "inception" else _clip(file, device)
 

@@ -46,7 +46,7 @@ def make_reference(
     _check_enough(len(train), how)  # before a classifier is trained in vain
     made = _make_extractor(data, train, how, find)
     workers = workers_for(made.extractor, len(train))
-    extraction = Extraction(made.extractor, train.levels, workers.device)
+    extraction = workers.extraction(train.levels)
     known = _described(extraction, train, len(train), workers.mapper, PAIRED)
     try:
         check_full_rank(known.moments, "the training split")

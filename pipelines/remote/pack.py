@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipelines.cluster.code import code_here
 from pipelines.configuration import read_yaml
+from pipelines.data.sharing import is_prepared, tree_of_images
 from pipelines.depot.depot import Depot
-from pipelines.depot.ref import put_folder
+from pipelines.depot.ref import Ref, put_folder, put_tree
 from pipelines.errors import DataError, ParamsError
 from pipelines.params import Params
 from pipelines.project import state, workspace
@@ -18,7 +20,7 @@ from pipelines.runs.digest import digest
 from pipelines.runs.source import source_digest
 from pipelines.settings import Settings
 
-_CODE = ("diffusion/**/*.py", "pipelines/**/*.py", "pipelines/**/*.j2", "params.yaml", "requirements.lock")
+_BESIDE = ("params.yaml", "requirements.lock")
 _KEY = 16
 
 
@@ -37,7 +39,7 @@ def request_of(stage: str, params: Params, settings: Settings, depot: Depot, key
     code, folders = _deps(stage, params)
     chosen = params_of(stage, params)
     key = key_of(params, settings) if key_of else None
-    inputs = {folder: put_folder(depot, _there(folder)) for folder in folders}
+    inputs = {folder: _put(depot, folder) for folder in folders}
     parts = {"inputs": {folder: ref.digest for folder, ref in inputs.items()}, "source": source_digest(code)}
     return Request(
         stage=stage,
@@ -68,7 +70,7 @@ def check_place(settings: Settings) -> None:
 
 def code_names() -> list[str]:
     """What of the project goes along, besides what the stage reads."""
-    return sorted(path.relative_to(workspace()).as_posix() for each in _CODE for path in workspace().glob(each))
+    return sorted([*code_here().files, *(name for name in _BESIDE if (workspace() / name).exists())])
 
 
 def params_of(stage: str, params: Params) -> dict[str, Any]:
@@ -111,8 +113,9 @@ def _graph() -> dict[str, Any]:
     return stages
 
 
-def _there(folder: str) -> Path:
+def _put(depot: Depot, folder: str) -> Ref:
+    """Of prepared images only what the depot lacks is read: their manifest says what the rest is."""
     path = workspace() / folder
     if not path.is_dir():
         raise DataError(f"{folder} is not there: run `dvc repro` for the stages before this one")
-    return path
+    return put_tree(depot, path, tree_of_images(path)) if is_prepared(path) else put_folder(depot, path)

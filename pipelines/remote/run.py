@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from pipelines.depot.address import depot_at
+from pipelines.data.sharing import fetch
 from pipelines.depot.depot import Depot
 from pipelines.depot.ref import put_folder
 from pipelines.errors import DataError, PipelineError
@@ -42,7 +43,7 @@ def lay_out(request: Request, project: Path) -> None:
     request.code.fetch(project)
     for folder, ref in request.inputs.items():
         (project / folder).parent.mkdir(parents=True, exist_ok=True)
-        ref.fetch(project / folder)
+        fetch(ref, project / folder)
     infra = project / "infra"
     infra.mkdir(exist_ok=True)
     with (infra / "cluster.yaml").open("w") as file:

@@ -169,7 +169,7 @@ def test_killed_half_way(drawing: Drawing, whole: dict[str, bytes], tmp_path: Pa
     job, final = tmp_path / "job", tmp_path / "results" / "sample"
 
     def start(pause_s: float) -> subprocess.Popen[bytes]:
-        arguments = [str(drawing.model.folder), str(job), str(final), str(pause_s)]
+        arguments = [str(drawing.model.folder.path), str(job), str(final), str(pause_s)]
         return subprocess.Popen([sys.executable, "-c", SLOW_JOB, *arguments])
 
     process = start(pause_s=60)

@@ -1,6 +1,8 @@
 """Files and folders go in and come out as they were, or with an error that names what is wrong."""
 
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.reduction import ForkingPickler
+from threading import Barrier
 
 import pytest
 
@@ -113,6 +115,21 @@ def test_notes(depot):
     assert depot.notes("jobs/1/") == ["jobs/1/spec.json"]
     with pytest.raises(DataError, match="is no name of a file"):
         depot.note("../objects/ab/abc", b"")
+
+
+def test_of_several_that_ask_for_a_new_note_one_writes_it(depot):
+    depot.note("other", b"")
+    for turn in range(20):
+        at_once = Barrier(8)
+
+        def ask(number, turn=turn, at_once=at_once):
+            at_once.wait()
+            return depot.note(f"jobs/{turn}", b"%d" % number, new=True)
+
+        with ThreadPoolExecutor(8) as pool:
+            wrote = list(pool.map(ask, range(8)))
+        assert sum(wrote) == 1
+        assert depot.noted(f"jobs/{turn}") == b"%d" % wrote.index(True)
 
 
 def test_large_files_travel_in_parts(s3_depot, tmp_path, monkeypatch):
