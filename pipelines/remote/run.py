@@ -16,8 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pipelines.depot.address import depot_at
 from pipelines.data.sharing import fetch
+from pipelines.depot.address import depot_at
 from pipelines.depot.depot import Depot
 from pipelines.depot.ref import put_folder
 from pipelines.errors import DataError, PipelineError
