@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.tracking.lines import read_lines
+from pipelines.tracking.lines import Event, read_lines
 from pipelines.tracking.spool import RunIdentity, Spool
 
 
@@ -17,6 +17,15 @@ def take_in(folder: Path) -> None:
             continue  # its beginning is damaged: nobody knows whose numbers these are
         spool = Spool.open(RunIdentity(**runs[0]["run"]), began_ms=runs[0]["time"])
         try:
-            spool.take(events, path.with_suffix(".files"))
+            for event in events:
+                _take(spool, event, path.with_suffix(".files"))
         finally:
             spool.close()
+
+
+def _take(spool: Spool, event: Event, files: Path) -> None:
+    if name := event.get("artifact"):
+        if (files / name).exists():
+            spool.artifact(files / name)
+    elif "run" not in event:
+        spool.take(event)

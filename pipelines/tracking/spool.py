@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -165,18 +165,12 @@ class Spool:
             copying.unlink(missing_ok=True)
         self._append({"artifact": path.name})
 
-    def take(self, events: Iterable[Event], files: Path) -> None:
-        """Events of another machine's spool, as they were told there; `files` are its artifacts."""
-        for event in events:
-            if name := event.get("artifact"):
-                if (files / name).exists():
-                    self.artifact(files / name)
-            elif "metric" in event:
-                if (number := (event["metric"], event["step"])) not in self._known:
-                    self._append(event)
-                    self._known.add(number)
-            elif "run" not in event:
-                self._append(event)
+    def take(self, event: Event) -> None:
+        """An event of another machine's spool, as it was told there; a number that is known here is left out."""
+        number = (event["metric"], event["step"]) if "metric" in event else None
+        if number not in self._known:
+            self._append(event)
+            self._known.update([number] if number else [])
 
     def end(self, status: str) -> None:
         """The run is over: FINISHED, FAILED or KILLED."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -106,14 +106,18 @@ class Project:
         names = {name for name in module.imports(top_level) if name in self.modules}
         return {parent for name in names for parent in _with_parents(name)}
 
-    def reached(self, name: str, top_level: bool = False) -> dict[str, Module]:
-        """The module, all that it imports, all that those import, and so on; with files they name as text."""
+    def reached(self, name: str, top_level: bool = False, without: Collection[str] = ()) -> dict[str, Module]:
+        """The module, all that it imports, all that those import, and so on; with files they name as text.
+
+        Args:
+            without: modules that are left out, with what only they import.
+        """
         found: dict[str, Module] = {}
         waiting = set(_with_parents(name))
         while waiting:
             module = self.modules[waiting.pop()]
             found[module.name] = module
-            waiting |= (self.imported(module, top_level) | self._named_files(module)) - set(found)
+            waiting |= (self.imported(module, top_level) | self._named_files(module)) - {*found, *without}
         return found
 
     def _named_files(self, module: Module) -> set[str]:
