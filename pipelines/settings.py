@@ -35,7 +35,8 @@ class RaySettings(Section):
     """The workers."""
 
     address: str | None = None
-    """Of a running cluster (`ray://host:10001`, `host:6379`); null: start Ray on this machine for the stage."""
+    """Of a running cluster (`host:6379`, `ray://host:10001`, or `http://host:8265` for stages as jobs); null: start Ray
+    on this machine for the stage."""
     insecure: bool = False
     """Join a cluster on another machine without a token. Whoever reaches such a cluster can run commands on it."""
     workers: Workers | tuple[Workers, Workers] | Literal["auto"] = "auto"

@@ -66,8 +66,8 @@ def _check(address: str | None, insecure: bool) -> None:
         return
     if address.startswith(("http://", "https://")):
         raise TrainingError(
-            f"ray.address is {address}, where a cluster takes jobs; a stage joins the cluster itself: "
-            "give HOST:6379, or ray://HOST:10001 from outside"
+            f"ray.address is {address}, where a cluster takes jobs, and this is none: name the stage in jobs.stages, or "
+            "give HOST:6379 to join the cluster from one of its machines, or null to run here (RAY_ADDRESS wins)"
         )
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
