@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from pipelines.backends.backend import Backend
+from pipelines.cluster.token import refuse_without_token
 from pipelines.errors import ParamsError
 from pipelines.project import state
 from pipelines.settings import Settings
@@ -13,6 +16,7 @@ def backend_of(settings: Settings) -> Backend | None:
 
     Raises:
         ParamsError: the settings contradict each other.
+        TrainingError: Ray's job server is on another machine, and no token is set.
     """
     address = settings.ray.address or ""
     to_job_server = address.startswith(("http://", "https://"))
@@ -34,6 +38,7 @@ def backend_of(settings: Settings) -> Backend | None:
                     f"jobs.backend ray wants the cluster's job server in ray.address, http://HEAD:8265; got "
                     f"{settings.ray.address}"
                 )
+            refuse_without_token(address, urlsplit(address).hostname or "", insecure=settings.ray.insecure)
             return RayJobs(address)
         case "kuberay":
             from pipelines.backends.kuberay import KubeRay

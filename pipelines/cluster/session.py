@@ -15,12 +15,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 
 from pipelines.cluster.code import runtime_environment, write_package
+from pipelines.cluster.token import refuse_without_token
 from pipelines.errors import TrainingError
 from pipelines.project import workspace
 from pipelines.settings import Settings
@@ -66,39 +66,17 @@ def _check(address: str | None, insecure: bool) -> None:
         return
     if address.startswith(("http://", "https://")):
         raise TrainingError(
-            f"ray.address is {address}, where a cluster takes jobs, and this is none: name the stage in jobs.stages, or "
-            "give HOST:6379 to join the cluster from one of its machines, or null to run here (RAY_ADDRESS wins)"
+            f"ray.address is {address}, where a cluster takes jobs, and this is none: name the stage in jobs.stages, "
+            "or give HOST:6379 to join the cluster from one of its machines, or null to run here (RAY_ADDRESS wins)"
         )
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         raise TrainingError(f"ray.address must be HOST:6379 or ray://HOST:10001, got {address}")
-    if not insecure and not _on_this_machine(host.strip("[]")) and not _has_token():
-        raise TrainingError(
-            f"ray.address is {address}, on another machine, and no token is set: whoever reaches a cluster without one "
-            "can run commands on it. Set RAY_AUTH_MODE=token and the cluster's token (RAY_AUTH_TOKEN, a file named by "
-            "RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token); ray.insecure: true joins it all the same"
-        )
+    refuse_without_token(address, host, insecure=insecure)
     try:
         socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
     except OSError as error:
         raise _no_answer(address, error) from error
-
-
-def _on_this_machine(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _has_token() -> bool:
-    """Whether Ray will show a token, looked for where Ray looks for it."""
-    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
-        return False
-    if os.environ.get("RAY_AUTH_TOKEN"):
-        return True
-    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return (Path(path) if path else Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _no_answer(address: str, error: Exception) -> TrainingError:

@@ -9,7 +9,7 @@ from pipelines.backends.kuberay import KubeRay
 from pipelines.backends.local import Local
 from pipelines.backends.ray_jobs import RayJobs
 from pipelines.backends.slurm import Slurm
-from pipelines.errors import ParamsError
+from pipelines.errors import ParamsError, TrainingError
 from pipelines.settings import Settings
 
 
@@ -35,11 +35,22 @@ def test_jobs_of_this_machine_and_of_slurm_are_in_the_projects_state(project: Pa
     assert chosen("slurm", sbatch=options) == Slurm(project / ".state" / "jobs", options)
 
 
-def test_a_job_server_is_one(project: Path) -> None:
+def test_a_job_server_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "t" * 32)
     for backend in (None, "ray"):
         found = chosen(backend, "https://me:secret@head:8265/")
         assert isinstance(found, RayJobs)
         assert str(found) == "the Ray cluster at https://head:8265"
+
+
+@pytest.mark.parametrize("address", ["https://head:8265", "http://10.0.0.7:8265", "http://[fd00::7]:8265"])
+def test_one_on_another_machine_wants_a_token(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with pytest.raises(TrainingError, match="no token is set"):
+        chosen(address=address)
+    assert backend_of(Settings(ray={"address": address, "insecure": True}))
+    assert chosen(address="http://127.0.0.1:8265")
 
 
 def test_kubernetes_by_its_kustomization(project: Path) -> None:
