@@ -29,7 +29,7 @@ def backend_of(settings: Settings) -> Backend | None:
         case "local":
             from pipelines.backends.local import Local
 
-            return Local(state() / "jobs")
+            return Local(state() / "jobs" / "local")
         case "ray":
             from pipelines.backends.ray_jobs import RayJobs
 
@@ -47,4 +47,4 @@ def backend_of(settings: Settings) -> Backend | None:
         case "slurm":
             from pipelines.backends.slurm import Slurm
 
-            return Slurm(state() / "jobs", settings.jobs.sbatch)
+            return Slurm(state() / "jobs" / "slurm", settings.jobs.sbatch)

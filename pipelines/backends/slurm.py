@@ -95,6 +95,8 @@ class Slurm:
 
     def _status(self, name: str, there: _Known | None, *, starting: bool) -> Status:
         job = self._job(name)
+        if job.exit_status == 0:  # Ray may take a minute more to end on all machines
+            return Status(State.SUCCEEDED)
         if there is None:
             missing = "Slurm has no such job, and it left no exit status"
             return Status(State.WAITING) if starting else job.end(missing)

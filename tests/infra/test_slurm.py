@@ -21,6 +21,7 @@ COMMANDS = {
     '[ "$1" != hostname ] || { echo 10.1.2.3 10.9.9.9; exit; }\nexec "$@"',
     "scontrol": 'if [ "$1" = show ]; then printf "%s\\n" first second; else echo "$@" >> calls; fi',
     "ray": 'echo "$@" > ray.args\nstat -c %a "$RAY_AUTH_TOKEN_PATH" > token.mode\n'
+    'echo "$RAY_TMPDIR" > tmp.folder\n'
     'while [ "$1" != -- ]; do shift; done\nshift\n"$@"',
 }
 TRAIN = """
@@ -68,8 +69,8 @@ def test_ray_starts_everywhere_with_a_token_and_the_command_is_told_of_it(projec
     process.communicate(timeout=60)
     assert process.returncode == 0
     arguments = (project / "ray.args").read_text()
-    assert arguments.startswith("symmetric-run --address 10.1.2.3:22345 --min-nodes 2 --num-cpus=8 ")
-    assert f"--temp-dir=/tmp/ray-{JOB} -- env RAY_ADDRESS=10.1.2.3:22345 " in arguments
+    assert arguments.startswith("symmetric-run --address 10.1.2.3:22345 --min-nodes 2 --num-cpus=8 -- env RAY_ADDRESS=")
+    assert (project / "tmp.folder").read_text() == f"/tmp/ray-{JOB}\n"
     assert (project / "started").read_text() == "10.1.2.3:22345"
     assert (project / "token.mode").read_text() == "600\n"
     assert list((project / ".state").iterdir()) == []

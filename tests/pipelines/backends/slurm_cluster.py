@@ -94,6 +94,7 @@ class SlurmCluster:
             _ip("-n", network, "addr", "add", f"{ADDRESSES[machine]}/24", "dev", "cable")
             for device in ("lo", "cable"):
                 _ip("-n", network, "link", "set", device, "up")
+            _ip("-n", network, "route", "add", "default", "dev", "cable")  # by which Ray finds its own address
 
     def write(self) -> None:
         """Its configuration, and its programs as they are called on this machine."""

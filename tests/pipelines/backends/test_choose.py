@@ -30,9 +30,9 @@ def test_by_default_stages_run_where_dvc_starts_them(address: str | None) -> Non
 
 
 def test_jobs_of_this_machine_and_of_slurm_are_in_the_projects_state(project: Path) -> None:
-    assert chosen("local") == Local(project / ".state" / "jobs")
+    assert chosen("local") == Local(project / ".state" / "jobs" / "local")
     options = ("--nodes=4", "--gpus-per-node=8")
-    assert chosen("slurm", sbatch=options) == Slurm(project / ".state" / "jobs", options)
+    assert chosen("slurm", sbatch=options) == Slurm(project / ".state" / "jobs" / "slurm", options)
 
 
 def test_a_job_server_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -231,24 +230,6 @@ def test_kubectl_that_hangs_is_ended(rendered: KubeRay, tmp_path: Path, monkeypa
     monkeypatch.setattr(kuberay, "_ANSWER_S", 0.2)
     with pytest.raises(Unreachable, match="did not end within"):
         rendered.status("train-1")
-
-
-def test_of_two_at_once_one_submits(cluster: Cluster, rendered: KubeRay) -> None:
-    answers = []
-
-    def submit() -> None:
-        try:
-            rendered.submit(job())
-            answers.append("submitted")
-        except AlreadyThere:
-            answers.append("already there")
-
-    threads = [threading.Thread(target=submit) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(answers) == ["already there", "submitted"]
 
 
 def test_an_overlay_without_a_job_is_refused(tmp_path: Path) -> None:

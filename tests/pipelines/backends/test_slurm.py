@@ -149,6 +149,7 @@ def test_one_that_somebody_else_cancelled_is_stopped(slurm: Slurm, make: Make, o
     assert end_of(slurm, one) == (State.STOPPED, "exit status 75")
 
 
+@pytest.mark.slow
 def test_one_whose_processes_are_killed_has_failed(slurm: Slurm, make: Make, one: str) -> None:
     slurm.submit(make(one, WAITS))
     begun(slurm.folder, one)
