@@ -49,6 +49,10 @@ class Depot(Protocol):
         """
         ...
 
+    def discard(self, entry: FileEntry) -> None:
+        """Remove a file that is damaged, so that it can be put anew. Does nothing where there is none."""
+        ...
+
     def part(self, entry: FileEntry, start: int, length: int) -> bytes:
         """`length` bytes of a file from `start` on. They are compared with nothing.
 
@@ -94,9 +98,13 @@ def missing(where: str) -> DataError:
     return DataError(f"{where} is missing: it was never put there, or deleted. Run the stage that made it again")
 
 
-def damaged(where: str, found: str, wanted: str) -> DataError:
+class Damaged(DataError):
+    """A file of a depot is not what its name says."""
+
+
+def damaged(where: str, found: str, wanted: str) -> Damaged:
     """The error for a file that is not what its name says."""
-    return DataError(
-        f"{where} is damaged: it has {found}, its name stands for {wanted}. Delete it, then run the stage again: what "
-        "the depot lacks is put there anew"
+    return Damaged(
+        f"{where} is damaged: it has {found}, its name stands for {wanted}. Run the stage that made it again: what the "
+        "depot lacks is put there anew"
     )

@@ -59,6 +59,12 @@ class LocalDepot:
             if found != entry:
                 raise damaged(str(there), describe(found), describe(entry))
 
+    def discard(self, entry: FileEntry) -> None:
+        """It stays beside its place, to be looked at."""
+        path = self._path(entry)
+        with disk_errors(f"{path} could not be set aside"), suppress(*_ABSENT):
+            path.rename(path.with_suffix(".damaged"))
+
     def part(self, entry: FileEntry, start: int, length: int) -> bytes:
         """Read where it lies."""
         with self._reading(entry, "read") as there, there.open("rb") as file:

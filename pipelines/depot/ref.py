@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pipelines.depot.address import depot_at
 from pipelines.depot.cache import in_cache
-from pipelines.depot.depot import Depot
+from pipelines.depot.depot import Damaged, Depot
 from pipelines.depot.stream import LEFTOVER, disk_errors
 from pipelines.depot.tree import Tree, plain_file, tree_of
 from pipelines.errors import DataError
@@ -94,9 +94,21 @@ class Ref:
 
         def bring(name: str, entry: FileEntry) -> None:
             if not (folder / name).exists():
-                depot.fetch(entry, folder / name)
+                _fetch(depot, entry, folder / name)
 
         all_at_once(bring, tree)
+
+
+def _fetch(depot: Depot, entry: FileEntry, target: Path) -> None:
+    """A file that comes damaged twice is discarded: who makes it again can put it there then."""
+    try:
+        depot.fetch(entry, target)
+    except Damaged:
+        try:
+            depot.fetch(entry, target)
+        except Damaged:
+            depot.discard(entry)
+            raise
 
 
 def put_folder(depot: Depot, folder: Path, names: Iterable[str] | None = None) -> Ref:

@@ -68,6 +68,11 @@ class S3Depot:
             if passing.entry != entry:
                 raise damaged(self._where(key), describe(passing.entry), describe(entry))
 
+    def discard(self, entry: FileEntry) -> None:
+        """It is deleted; a bucket that keeps versions has it still."""
+        with s3_errors(f"{self._where(object_name(entry))} could not be deleted"):
+            client().delete_object(**self._at(object_name(entry)))
+
     def part(self, entry: FileEntry, start: int, length: int) -> bytes:
         """A request for a range."""
         key, asked = object_name(entry), f"bytes={start}-{start + length - 1}"

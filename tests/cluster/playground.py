@@ -38,7 +38,10 @@ def main() -> None:
             cluster.settle()
             cluster.scale(WORKERS)
             settings = _write(Path(folder) / "settings.sh", cluster, s3)
-            print(f"ready. In another terminal, in the project's folder:\n\n    source {settings}\n\nCtrl-C ends it.", flush=True)
+            print(
+                f"ready. In another terminal, in the project's folder:\n\n    source {settings}\n\nCtrl-C ends it.",
+                flush=True,
+            )
             signal.pause()
         except KeyboardInterrupt:
             print("switching off", flush=True)

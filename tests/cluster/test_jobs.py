@@ -94,7 +94,10 @@ def test_the_machine_of_rank_0_loses_its_power_in_a_job(outside: ServedLab, clus
 
 
 def test_the_client_is_killed_and_comes_back(outside: ServedLab, cluster: Cluster, table: Table) -> None:
-    row, before = table.expect("kill -9 of the client of a job", "the job goes on, the same command comes back"), jobs(cluster)
+    row, before = (
+        table.expect("kill -9 of the client of a job", "the job goes on, the same command comes back"),
+        jobs(cluster),
+    )
     outside.disturb(lambda attempt: attempt.process.kill(), at=40)
     outcome = outside.finish()
     assert "coming back to job" in outside.attempts[1].text or "has done this before" in outside.attempts[1].text
@@ -136,14 +139,18 @@ def test_a_whole_pipeline_from_a_bare_repository(
     shutil.rmtree(project.folder / ".git")
     folders = [node._folder / "tmp" for node in cluster.nodes if node.alive]
     before = {folder: {path.name for path in folder.iterdir()} for folder in folders}
-    environment = CLUSTER_SETTINGS | servers.mlflow.environment | {
-        "RAY_ADDRESS": cluster.jobs,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": cluster.token,
-        "PIPELINES__STORAGE__URI": f"s3://{BUCKET}/{name}",
-        "PIPELINES__RAY__WORKERS": "2",
-        "PIPELINES_CACHE": str(tmp_path / "cache"),
-    }
+    environment = (
+        CLUSTER_SETTINGS
+        | servers.mlflow.environment
+        | {
+            "RAY_ADDRESS": cluster.jobs,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": cluster.token,
+            "PIPELINES__STORAGE__URI": f"s3://{BUCKET}/{name}",
+            "PIPELINES__RAY__WORKERS": "2",
+            "PIPELINES_CACHE": str(tmp_path / "cache"),
+        }
+    )
     submit = ("python", "-m", "pipelines.submit", "--repo", str(bare), "--rev", "main", "--commit-to", "results")
     done = project.start(*submit, **environment)
     said = done.communicate(timeout=800)[0]

@@ -71,13 +71,25 @@ def test_a_file_that_changes_is_not_stored(depot, folder, raw):
 )
 def test_what_is_damaged_never_appears(depot, folder, raw, tmp_path, cache, damage, match):
     ref, name = put_folder(depot, folder), object_name(WEIGHTS)
-    raw.write(name, damage(FILES["deep/er/weights.bin"])) if damage else raw.delete(name)
     (tmp_path / "to").mkdir()
     for call in (lambda: depot.fetch(WEIGHTS, tmp_path / "to/file"), lambda: ref.fetch(tmp_path / "to/copy"), ref.here):
+        raw.write(name, damage(FILES["deep/er/weights.bin"])) if damage else raw.delete(name)
         with pytest.raises(DataError, match=rf"{name} {match}"):
             call()
     assert list((tmp_path / "to").iterdir()) == []
     assert not (cache / ref.digest).exists()
+
+
+def test_what_is_damaged_is_discarded_so_that_it_can_be_put_anew(depot, folder, raw, tmp_path):
+    ref, name = put_folder(depot, folder), object_name(WEIGHTS)
+    raw.write(name, bytes(WEIGHTS.size))
+    with pytest.raises(DataError, match="is damaged"):
+        ref.fetch(tmp_path / "copy")
+    assert name not in raw.names()
+    depot.discard(WEIGHTS)
+    assert put_folder(depot, folder) == ref
+    ref.fetch(tmp_path / "copy")
+    assert (tmp_path / "copy/deep/er/weights.bin").read_bytes() == FILES["deep/er/weights.bin"]
 
 
 def test_a_damaged_or_missing_manifest_of_a_folder_is_found(depot, folder, raw):

@@ -139,7 +139,7 @@ class Errands:
     @property
     def jobs(self) -> list[Path]:
         """Those that were started."""
-        return sorted((self.folder / ".state/jobs").glob("*"))
+        return sorted((self.folder / ".state/jobs/local").glob("*"))
 
     def processes(self) -> list[psutil.Process]:
         """Of all jobs, known by the depot that their command names."""
@@ -148,7 +148,9 @@ class Errands:
 
     def running(self) -> None:
         """Wait until a job counts."""
-        until(lambda: any("counting" in log.read_text() for log in self.folder.glob(".state/jobs/*/log.txt")), self)
+        until(
+            lambda: any("counting" in log.read_text() for log in self.folder.glob(".state/jobs/local/*/log.txt")), self
+        )
 
 
 def until(there: Callable[[], bool], errands: Errands) -> None:

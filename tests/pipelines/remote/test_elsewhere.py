@@ -163,7 +163,7 @@ def test_the_list_the_log_and_the_end_of_jobs(errands: Errands) -> None:
     listed = errands.command()
     assert re.search(r"succeeded +│ its outputs are there", listed)
     running = next(job.name for job in errands.jobs if f"{job.name} │ running" in listed)
-    until(lambda: "counting" in (errands.folder / ".state/jobs" / running / "log.txt").read_text(), errands)
+    until(lambda: "counting" in (errands.folder / ".state/jobs/local" / running / "log.txt").read_text(), errands)
     assert f"{running}: stopped" in errands.command("cancel", running)
     assert "a desert" in errands.command("logs", running)
     assert "had ended before" in errands.command("cancel", running)
