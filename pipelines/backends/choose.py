@@ -7,8 +7,10 @@ from urllib.parse import urlsplit
 from pipelines.backends.backend import Backend
 from pipelines.cluster.token import refuse_without_token
 from pipelines.errors import ParamsError
-from pipelines.project import state
+from pipelines.project import state, workspace
 from pipelines.settings import Settings
+
+LOCK = "requirements.lock"
 
 
 def backend_of(settings: Settings) -> Backend | None:
@@ -23,6 +25,8 @@ def backend_of(settings: Settings) -> Backend | None:
     kind = settings.jobs.backend or ("ray" if to_job_server else None)
     if to_job_server and kind != "ray":
         raise ParamsError(f"jobs.backend is {kind}, but ray.address is a job server: set one of them to null")
+    if settings.jobs.environment == "lock" and kind != "ray":
+        raise ParamsError(f"jobs.environment is lock, which only a Ray cluster's job server installs, not {kind}")
     match kind:
         case None:
             return None
@@ -39,7 +43,7 @@ def backend_of(settings: Settings) -> Backend | None:
                     f"{settings.ray.address}"
                 )
             refuse_without_token(address, urlsplit(address).hostname or "", insecure=settings.ray.insecure)
-            return RayJobs(address)
+            return RayJobs(address, workspace() / LOCK if settings.jobs.environment == "lock" else None)
         case "kuberay":
             from pipelines.backends.kuberay import KubeRay
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ _STARTING_S = 60.0
 """How long a cluster may be without a place for a driver: one that was just started is."""
 _SILENT_S = 60.0
 """A stream of logs that gives nothing for so long is opened anew: where a link is cut it would never end."""
+_PIP = ["--require-hashes", "--disable-pip-version-check", "--no-cache-dir"]
 _STATES = {
     "PENDING": State.WAITING,
     "RUNNING": State.RUNNING,
@@ -39,8 +41,13 @@ _STATES = {
 class RayJobs:
     """Jobs on a Ray cluster; their driver runs on its head."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, lock: Path | None = None) -> None:
+        """Args:
+        address: http://HEAD:8265
+        lock: packages with their hashes that each machine of the cluster installs for the job.
+        """
         self._address = address.rstrip("/")
+        self._lock = lock
 
     def __str__(self) -> str:
         return f"the Ray cluster at {_shown(self._address)}"
@@ -52,7 +59,7 @@ class RayJobs:
             self._client.submit_job(
                 entrypoint=shlex.join(submission.command),
                 submission_id=submission.name,
-                runtime_env={"working_dir": str(submission.code), "env_vars": dict(submission.environment)},
+                runtime_env=self._environment(submission),
             )
 
         until = time.monotonic() + _STARTING_S
@@ -65,6 +72,14 @@ class RayJobs:
                 if "try again later" not in str(refused) or time.monotonic() > until:
                     raise PipelineError(f"{self} refused the job: {refused}") from None
             time.sleep(1)
+
+    def _environment(self, submission: Submission) -> dict[str, Any]:
+        given = {"working_dir": str(submission.code), "env_vars": dict(submission.environment)}
+        if self._lock is None:
+            return given
+        lines = self._lock.read_text().splitlines()
+        packages = [line for line in lines if line.strip() and not line.strip().startswith("#")]
+        return given | {"pip": {"packages": packages, "pip_install_options": _PIP}}
 
     def attach(self, prefix: str) -> dict[str, Status]:
         """From its list of jobs."""

@@ -71,3 +71,9 @@ def test_kubernetes_by_its_kustomization(project: Path) -> None:
 def test_settings_that_contradict_each_other_are_refused(backend: str, address: str | None, why: str) -> None:
     with pytest.raises(ParamsError, match=why):
         chosen(backend, address)
+
+
+def test_only_a_job_server_installs_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen("ray", "http://127.0.0.1:8265", environment="lock")
+    with pytest.raises(ParamsError, match=r"jobs\.environment is lock, .* not local"):
+        chosen("local", environment="lock")

@@ -11,8 +11,10 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from urllib.error import HTTPError
+from zipfile import ZipFile
 
 import pytest
 
@@ -144,6 +146,26 @@ def _first(backend: RayJobs, name: str) -> Iterator[str]:
         yield piece
         if "begun" in piece:
             return
+
+
+def test_what_is_locked_is_installed_for_the_job(address: str, tmp_path: Path) -> None:
+    """A package that the machine has not; one whose hash is another is refused."""
+    wheel = tmp_path / "wheels/sheep-1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    with ZipFile(wheel, "w") as file:
+        file.writestr("sheep.py", "print('ten sheep', flush=True)")
+        file.writestr("sheep-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: sheep\nVersion: 1.0\n")
+        file.writestr("sheep-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr("sheep-1.0.dist-info/RECORD", "")
+    right, lock, code = sha256(wheel.read_bytes()).hexdigest(), tmp_path / "lock", tmp_path / "code"
+    code.mkdir()
+    for name, digest, state in (("locked-1", right, State.SUCCEEDED), ("locked-2", "0" * 64, State.FAILED)):
+        lock.write_text(f"# a comment\nsheep @ file://{wheel} \\\n    --hash=sha256:{digest}\n    # via nobody\n")
+        backend = RayJobs(address, lock)
+        backend.submit(Submission(name, ("python", "-c", "import sheep"), code))
+        assert ended(backend, name) is state, backend.status(name)
+    assert "ten sheep" in "".join(backend.logs("locked-1"))
+    assert "hash" in backend.status("locked-2").message.lower()
 
 
 @pytest.mark.parametrize("wrong", ["", "c" * 32])

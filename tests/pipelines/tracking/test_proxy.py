@@ -119,7 +119,7 @@ def test_a_stage_is_as_fast_whatever_the_server_does(workplace, proxy, capsys):
         assert statistics.median(run.sender_s for run in runs) < 1
 
     proxy.mode = Mode.HEALTHY
-    assert send(settings_for(proxy.url, timeout_s=10))
+    assert send(settings_for(proxy.url, timeout_s=10), others=False)
     store = connect(settings_for(proxy.url, timeout_s=10), workplace.params.register_.name)
     wanted = {"loss": Counter((step, loss(step)) for step in range(STEPS))}
     for mode in modes:
@@ -165,7 +165,7 @@ def test_killed_thirty_times_each_point_arrives_once(workplace, proxy):
     process = start()
     process.join()
     assert process.exitcode == 0
-    assert send(settings_for(proxy.url, timeout_s=10))
+    assert send(settings_for(proxy.url, timeout_s=10), others=False)
 
     store = connect(settings_for(proxy.url, timeout_s=10), workplace.params.register_.name)
     run_id, history = history_of(store, "train", "stepping")
