@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipelines.cluster.board import Report
@@ -63,7 +65,7 @@ def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Fa
     from ray.train.v2.api.exceptions import PreemptionError
 
     gpus = settings.gpus_per_worker > 0
-    name, storage = f"{job.key}-{secrets.token_hex(4)}", state() / "ray"
+    name, storage = f"{job.key}-{secrets.token_hex(4)}", _scratch(settings)
     resources = {"CPU": settings.cpus_per_worker} | ({"GPU": settings.gpus_per_worker} if gpus else {})
     timeout_s = max(1, round(settings.collective_timeout_s))
     trainer = TorchTrainer(
@@ -99,6 +101,14 @@ def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Fa
     finally:
         shutil.rmtree(storage / name, ignore_errors=True)
     return None
+
+
+def _scratch(settings: RaySettings) -> Path:
+    """Where Ray Train's controller leaves what nobody reads. It runs beside the driver, but for a driver that comes
+    through Ray's client: then it is on the cluster's head, which need not see this project."""
+    if settings.address and settings.address.startswith("ray://"):
+        return Path(f"/tmp/pipelines-ray-{os.getuid()}")
+    return state() / "ray"
 
 
 def backend_for(gpus_per_worker: float) -> str:

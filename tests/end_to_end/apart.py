@@ -24,13 +24,15 @@ TOKEN = "a" * 32
 
 HIDDEN = """
 set -e
+cd /
 mkdir -p "$KEPT"
 mount --bind "$PREFIX" "$KEPT"
 for folder in $FOLDERS; do mount -t tmpfs tmpfs "$folder"; done
 if [ ! -e "$PREFIX/bin" ]; then mkdir -p "$PREFIX"; mount --bind "$KEPT" "$PREFIX"; fi
+for folder in $FOLDERS; do mount -o remount,ro "$folder"; done
 exec "$@"
 """
-"""The environment of Python stays where it is, also where it lies in a folder that is hidden."""
+"""Nothing can be made there either. The environment of Python stays where it is, also in a folder that is hidden."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def two_nodes(hidden: list[Path], folder: Path, s3: Mapping[str, str], *, both: 
             _running(command, folder / f"{name}.log", there | {"PIPELINES_CACHE": str(folder / name)})
         )
         start([*blind, *head] if both else head, "first")
-        _wait_for_port(port)
+        for each in (port, client):
+            _wait_for_port(each)
         second = ["ray", "start", f"--address=127.0.0.1:{port}", *common]
         second += ["--node-ip-address=127.0.0.1", f"--temp-dir={short[1]}"]
         start([*blind, *second], "second")

@@ -22,10 +22,12 @@ from pipelines.cluster.parallel import ray_map
 from pipelines.cluster.session import ray_session
 from pipelines.settings import load_settings
 
+mark = sys.argv[1] + "/params.yaml"
+
 def seen(_):
     import ray, pipelines
     time.sleep(2)
-    return ray.get_runtime_context().get_node_id(), pipelines.__file__, os.path.exists(sys.argv[1] + "/params.yaml")
+    return ray.get_runtime_context().get_node_id(), pipelines.__file__, os.path.exists(mark)
 
 began = time.monotonic()
 with ray_session(load_settings()):
@@ -97,7 +99,7 @@ def seen(project, environment):
 
 
 def digest(project):
-    return project.json("results/train/model.json")["digest"]
+    return project.json("results/train/model.json")["digests"]["content"]
 
 
 def test_the_second_node_sees_nothing_and_runs_the_code_that_was_sent(project, cluster):
@@ -110,7 +112,7 @@ def test_training_and_measures_end_in_the_bits_of_one_machine(project, local, cl
         said = project.python("-m", f"pipelines.{stage}", **on(cluster, "whole"))
         print(stage, said.seconds, said.text)
     assert digest(project) == digest(local)
-    for file in ("sample/samples.npy", "evaluate/per_image.parquet", "evaluate/per_timestep.parquet"):
+    for file in ("sample/samples.npy", "evaluate/metrics.json", "evaluate/per_image.parquet"):
         there, here = (each.folder / "results" / file for each in (project, local))
         assert there.read_bytes() == here.read_bytes(), file
     brought = {path.name for tree in cluster.cache.iterdir() if tree.is_dir() for path in tree.iterdir()}
