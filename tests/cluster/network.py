@@ -6,6 +6,8 @@ the other hosts and the machine.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +50,8 @@ class Network:
     """For the length of a block. Names and addresses are no other network's on this machine."""
 
     def __init__(self) -> None:
-        self.name, number = _new_bridge()
-        self._prefix = f"10.213.{number}"
+        number, self._claimed = _claim()
+        self.name, self._prefix = _name(number), f"10.213.{number}"
         self.outside = f"{self._prefix}.1"
         """This machine's address, for its hosts."""
         self.hosts: dict[str, Host] = {}
@@ -57,6 +59,8 @@ class Network:
 
     def __enter__(self) -> Network:
         try:
+            _sweep(self.name)
+            _ip("link", "add", self.name, "type", "bridge")
             _ip("address", "add", f"{self.outside}/24", "dev", self.name)
             _ip("link", "set", self.name, "up")
         except BaseException:
@@ -110,24 +114,36 @@ class Network:
         return Traffic(sent, received)
 
     def close(self) -> None:
-        """Remove all hosts; processes that are still there lose their network."""
-        for host in self.hosts.values():
-            _ip("link", "delete", host.link)
-            _ip("netns", "delete", host.namespace)
+        """Remove it; processes that are still there lose their network."""
+        _sweep(self.name)
         self.hosts.clear()
-        _ip("link", "delete", self.name)
+        os.close(self._claimed)
 
 
-def _new_bridge() -> tuple[str, int]:
-    """Its name, and the number that is its own; that it can be made shows that nobody else has it."""
+def _claim() -> tuple[int, int]:
+    """A number that no other process has, and the descriptor of the lock that says so. It ends with the process."""
     for number in _SUBNETS:
-        name = f"dpnet{number}"
-        made = subprocess.run(["ip", "link", "add", name, "type", "bridge"], capture_output=True, text=True)
-        if made.returncode == 0:
-            return name, number
-        if "File exists" not in made.stderr:
-            raise RuntimeError(f"no bridge can be made: {made.stderr.strip()}")
-    raise RuntimeError("no name is left for a bridge: remove the old ones, `ip link delete dpnet1`")
+        descriptor = os.open(f"/run/{_name(number)}.lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+        else:
+            return number, descriptor
+    raise RuntimeError(f"all {len(_SUBNETS)} networks are in use")
+
+
+def _name(number: int) -> str:
+    return f"dpnet{number}"
+
+
+def _sweep(name: str) -> None:
+    """Remove what a process has left that was killed."""
+    for namespace in Path("/run/netns").glob(f"{name}-*"):
+        _ip("netns", "delete", namespace.name)
+    for link in Path("/sys/class/net").glob(f"{name}*"):
+        if link.name.partition(".")[0] == name and link.exists():
+            _ip("link", "delete", link.name)
 
 
 def _ip(*arguments: str) -> None:

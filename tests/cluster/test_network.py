@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.cluster.network import Host, Network
+from tests.end_to_end.project import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -34,6 +35,15 @@ with socket.create_connection((sys.argv[1], 5000), 3) as connection:
     connection.sendall(bytes(int(sys.argv[2])))
     connection.recv(1)
     print(time.perf_counter() - began)
+"""
+
+LEAVE = """
+import os
+from tests.cluster.network import Network
+network = Network().__enter__()
+network.add("lost")
+print(network.name, flush=True)
+os.kill(os.getpid(), 9)
 """
 
 
@@ -105,6 +115,15 @@ def test_a_network_that_fails_leaves_nothing_either(network: Network) -> None:
     with pytest.raises(RuntimeError, match="File exists"), Network() as other:
         _ = [other.add("same") for _ in range(2)]
     assert other.name not in links_and_namespaces()
+
+
+def test_what_a_killed_process_leaves_is_removed_by_the_next(network: Network) -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVE], capture_output=True, text=True, cwd=ROOT)
+    name = done.stdout.strip()
+    assert f"{name}-lost" in links_and_namespaces(), done.stderr
+    with Network() as next_one:
+        assert next_one.name == name
+        assert f"{name}-lost" not in links_and_namespaces()
 
 
 def links_and_namespaces() -> str:

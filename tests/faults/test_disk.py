@@ -18,8 +18,8 @@ import pytest
 
 from pipelines.runs.checkpoint import newest_checkpoint
 from pipelines.runs.local import LocalStore
+from tests.faults.conftest import Table
 from tests.faults.harness import Attempt, FaultLab
-from tests.faults.table import Table
 
 pytestmark = [
     pytest.mark.slow,

@@ -26,8 +26,8 @@ from pipelines.params import Params
 from pipelines.runs.checkpoint import newest_checkpoint
 from pipelines.runs.local import LocalStore
 from tests.end_to_end.project import Project
+from tests.faults.conftest import Table
 from tests.faults.harness import EVERY, FaultLab, copy_of
-from tests.faults.table import Table
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import psutil
 import pytest
 
+from tests.faults.conftest import Table
 from tests.faults.harness import STEPS, Attempt, FaultLab
-from tests.faults.table import Table
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.conftest import Table
 from tests.faults.harness import Attempt, FaultLab
-from tests.faults.table import Table
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 
