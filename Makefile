@@ -7,10 +7,10 @@ PORT ?= 5000
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile -q --universal --python-version 3.11 --generate-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-slow test-faults test-infra lint format lock lock-cpu ui clean
+.PHONY: help setup repro test test-slow test-faults test-cluster test-infra lint format lock lock-cpu ui clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: .venv/.ready  ## make .venv from requirements.lock (the other targets do this by themselves)
 
@@ -33,10 +33,13 @@ test: .venv/.ready  ## the tests that run on every change
 	@pytest
 
 test-slow: .venv/.ready  ## the long ones: end-to-end variants, kills, mutations of the formulas
-	@pytest -m "slow and not faults"
+	@pytest -m "slow and not faults and not cluster"
 
 test-faults: .venv/.ready  ## real runs with processes killed, disks full, files damaged; prints a table
 	@pytest -m faults tests/faults
+
+test-cluster: .venv/.ready .venv/mlflow/.ready  ## a cluster of hosts on this machine, whose machines and links fail; needs root
+	@INFRA_MLFLOW="$(CURDIR)/.venv/mlflow" pytest -m cluster tests/cluster
 
 test-infra: .venv/.ready .venv/infra/.ready .venv/mlflow/.ready  ## the manifests of infra/: validators, scripts, an MLflow server
 	@PATH="$$PATH:$(CURDIR)/.venv/infra/bin" INFRA_MLFLOW="$(CURDIR)/.venv/mlflow" pytest -m "slow or not slow" tests/infra

@@ -19,14 +19,14 @@ SECRET = "a-key-that-nobody-may-see"
 class Server:
     """A server that can be stopped, frozen and asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         import boto3  # of all tests only those of S3 wait for it
 
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        command = ["moto_server", "-H", "127.0.0.1", "-p", str(self.port)]
+            free.bind((host, 0))
+            self.host, self.port = free.getsockname()
+        self.url = f"http://{host}:{self.port}"
+        command = ["moto_server", "-H", host, "-p", str(self.port)]
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True)
         self._wait_until_up()
@@ -35,9 +35,20 @@ class Server:
         )
         self.client.create_bucket(Bucket=BUCKET)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a process that is to find it."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
     def _wait_until_up(self) -> None:
         for _ in range(600):
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            with suppress(OSError), socket.create_connection((self.host, self.port), 1):
                 return
             time.sleep(0.1)
         raise RuntimeError("moto_server did not start within a minute")
@@ -76,11 +87,8 @@ def s3(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
 def lead_to(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
 
 
 def _server() -> Iterator[Server]:

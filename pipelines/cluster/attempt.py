@@ -87,6 +87,8 @@ def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Fa
         ),
     )
     try:
+        if isinstance(workers, tuple):
+            _count_machines()
         trainer.fit()
     except ControllerError as error:
         return _not_started(error.controller_failure, settings, workers)
@@ -111,6 +113,20 @@ def _scratch(settings: RaySettings) -> Path:
     return state() / "ray"
 
 
+def _count_machines() -> None:
+    """Let Ray count its machines now, which it does every 20 s by itself.
+
+    Elastic workers are as many as fit the last count. If that still has a machine that has just gone, Ray waits for it
+    until the time is up.
+    """
+    import ray
+    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+        get_or_create_autoscaling_coordinator,
+    )
+
+    ray.get(get_or_create_autoscaling_coordinator().get_reserved_resources.remote("nobody", recompute=True))
+
+
 def backend_for(gpus_per_worker: float) -> str:
     """What carries the workers' messages: NCCL where each has a GPU of its own. It refuses those that share one."""
     return "nccl" if gpus_per_worker >= 1 else "gloo"
@@ -125,6 +141,8 @@ def _not_started(failure: Exception, settings: RaySettings, workers: Workers) ->
     from ray.exceptions import RayActorError, RayTaskError
     from ray.train.v2._internal import exceptions
 
+    if isinstance(failure, exceptions.WorkerGroupStartupTimeoutError) and isinstance(workers, tuple):
+        return Failed({}, of_ray="a machine that Ray had counted for the workers could not be had")
     if isinstance(failure, exceptions.WorkerGroupStartupTimeoutError | exceptions.InsufficientClusterResourcesError):
         raise TrainingError(_not_had(failure, settings, workers)) from failure
     if isinstance(failure, exceptions.WorkerGroupStartupFailedError | RayActorError):

@@ -179,6 +179,13 @@ def test_a_start_that_failed_is_an_attempt(failure: Exception, described: str, d
     assert failed.of_ray
 
 
+def test_elastic_workers_that_did_not_come_are_an_attempt(driver: Driver) -> None:
+    """The next one may do with fewer."""
+    failed = _not_started(WorkerGroupStartupTimeoutError(3), RaySettings(), (2, 3))
+    assert failed.describe(driver.training._known) == "a machine that Ray had counted for the workers could not be had"
+    assert failed.of_ray
+
+
 @pytest.mark.parametrize(
     ("failure", "said"),
     [

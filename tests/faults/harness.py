@@ -15,7 +15,7 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import psutil
 from diffusion.models.digest import content_digest
 from pipelines.runs.checkpoint import newest_checkpoint
 from pipelines.runs.local import LocalStore
+from pipelines.runs.store import Store
 from tests.end_to_end.project import TINY, Project
 
 STEPS = 240
@@ -75,14 +76,14 @@ class Attempt:
 
     def wait_for_workers(self) -> None:
         """Until its workers' processes are there; they have not begun then."""
-        self._until(lambda: len(self.workers()) == int(SETTINGS["PIPELINES__RAY__WORKERS"]), "workers")
+        self._until(lambda: len(self.workers()) == int(self.lab.settings["PIPELINES__RAY__WORKERS"]), "workers")
 
     def wait_for_text(self, text: str) -> None:
         """Until it has printed something."""
         self._until(lambda: text in self.text, text)
 
     def _until(self, there: Callable[[], bool], what: str) -> None:
-        give_up = time.monotonic() + PATIENCE_S
+        give_up = time.monotonic() + self.lab.patience_s
         while not there():
             assert self.process.poll() is None, f"it ended with {self.process.returncode} before {what}:\n{self.text}"
             assert time.monotonic() < give_up, f"no {what} in time:\n{self.text}"
@@ -142,6 +143,8 @@ class FaultLab:
     """Of all attempts so far."""
     patience_s: float = PATIENCE_S
     """How long an attempt may take to its end."""
+    settings: Mapping[str, str] = field(default_factory=lambda: dict(SETTINGS))
+    """The environment of each attempt, but for what it is given itself."""
     attempts: list[Attempt] = field(default_factory=list)
 
     @property
@@ -150,6 +153,10 @@ class FaultLab:
         (folder,) = (path for path in (self.project.folder / ".state" / "runs").iterdir() if path.is_dir())
         return folder
 
+    def store(self) -> Store:
+        """Where the run's checkpoints are."""
+        return LocalStore(self.run)
+
     def saved_step(self) -> int:
         """Of the newest folder that looks like a checkpoint; -1 if there is none."""
         names = (path.name for path in (self.project.folder / ".state" / "runs").glob("*/step-*"))
@@ -157,7 +164,7 @@ class FaultLab:
 
     def start(self, *command: str, **environment: str) -> Attempt:
         """Start the stage, or another command."""
-        process = self.project.start(*(command or TRAIN), **{**SETTINGS, **environment})
+        process = self.project.start(*(command or TRAIN), **{**self.settings, **environment})
         self.attempts.append(Attempt(self, process))
         return self.attempts[-1]
 
@@ -178,7 +185,7 @@ class FaultLab:
             if at is not None:
                 attempt.wait_for_step(at)
             fault(attempt)
-            attempt.process.wait(PATIENCE_S)
+            attempt.process.wait(self.patience_s)
         finally:
             if clear:
                 self.clear(attempt)
@@ -206,7 +213,7 @@ class FaultLab:
             if "not yet in MLflow" not in self.attempts[-1].text:
                 break
             assert "nothing to train" in self._to_the_end().text
-        checkpoint, skipped = newest_checkpoint(LocalStore(self.run))
+        checkpoint, skipped = newest_checkpoint(self.store())
         assert checkpoint is not None
         assert checkpoint.final
         groups = sorted(Path(name).stem for name in checkpoint.files if name.endswith(".safetensors"))
@@ -221,12 +228,15 @@ class FaultLab:
 
     def _metrics(self) -> tuple[tuple[str, int, float], ...]:
         """All numbers in MLflow, but for those that say how busy and how fast the machine was."""
+        return tuple(sorted(row for row in self.tracked() if not row[0].startswith(MACHINE)))
+
+    def tracked(self) -> list[tuple[str, int, float]]:
+        """Name, step and value of all numbers in MLflow."""
         database = self.project.folder / ".state" / "mlflow" / "mlflow.db"
         with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-            rows = connection.execute("select key, step, value from metrics order by key, step, value").fetchall()
+            rows = connection.execute("select key, step, value from metrics").fetchall()
         connection.close()
-        of_training = (row for row in rows if not row[0].startswith(MACHINE))
-        return tuple((key, int(step), float(value)) for key, step, value in of_training)
+        return [(key, int(step), float(value)) for key, step, value in rows]
 
     def clear(self, attempt: Attempt) -> None:
         """End what is left of an attempt whose driver was killed: its own processes only, known by its session."""

@@ -3,21 +3,15 @@
 import base64
 import json
 import os
-import signal
-import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import BUCKET, SECRET, Server
-from tests.infra.conftest import INFRA, Postgres, free_port, run
-
-PASSWORD = "a-password-of-some-length"
+from tests.conftest import BUCKET, Server
+from tests.infra.servers import INFRA, PASSWORD, Postgres, run, running_mlflow
 
 
 def backup(postgres: Postgres, *arguments: str | Path, **environment: str) -> str:
@@ -44,46 +38,8 @@ def test_a_dump_restores_what_was_there(postgres: Postgres, tmp_path: Path) -> N
 @pytest.fixture
 def server(postgres: Postgres, s3_server: Server, tmp_path: Path) -> Iterator[str]:
     """The address of a server with an administrator."""
-    venv = os.environ.get("INFRA_MLFLOW")
-    if not venv:
-        pytest.skip("INFRA_MLFLOW names no environment of infra/mlflow/requirements.lock: `make test-infra`")
-    port = free_port()
-    for name, content in {"password": PASSWORD, "s3": SECRET, "key": "k" * 40}.items():
-        (tmp_path / name).write_text(content + "\n")
-    environment = {
-        **postgres.environment,
-        "PATH": f"{venv}/bin:{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-        "PGDATABASE": "mlflow",
-        "PORT": str(port),
-        "WORKERS": "1",
-        "ARTIFACTS": f"s3://{BUCKET}/mlflow",
-        "AWS_ENDPOINT_URL": s3_server.url,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_SECRET_ACCESS_KEY_FILE": str(tmp_path / "s3"),
-        "MLFLOW_AUTH_ADMIN_PASSWORD_FILE": str(tmp_path / "password"),
-        "MLFLOW_FLASK_SERVER_SECRET_KEY_FILE": str(tmp_path / "key"),
-        "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1:*",
-    }
-    with (tmp_path / "log").open("w") as log:
-        command = [str(INFRA / "mlflow" / "mlflow.sh"), "serve"]
-        process = subprocess.Popen(
-            command, env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        for _ in range(360):
-            with suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
-                break
-            assert process.poll() is None, (tmp_path / "log").read_text()
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-        assert not [secret for secret in (PASSWORD, SECRET) if secret in (tmp_path / "log").read_text()]
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with running_mlflow(postgres, s3_server, tmp_path) as server:
+        yield server.url
 
 
 def migrated(postgres: Postgres, folder: Path) -> str:
