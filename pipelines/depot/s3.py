@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipelines.depot.local import changed
 from pipelines.depot.stream import Hashed, appearing, describe, disk_errors
 from pipelines.errors import StoreError
 from pipelines.runs.manifest import FileEntry
-from pipelines.runs.s3_client import client, is_changed, is_missing, s3_errors
+from pipelines.runs.s3_client import client, is_changed, is_missing, s3_errors, status
 from pipelines.runs.s3_read import read
 
 PART = 16 << 20
@@ -78,7 +79,7 @@ class S3Depot:
         key, asked = object_name(entry), f"bytes={start}-{start + length - 1}"
         where = self._where(key)
         with self._reading(key, f"{where} could not be read"):
-            content = _whole(lambda: client().get_object(**self._at(key), Range=asked)["Body"].read())
+            content = _whole(lambda: _range(self._at(key), asked))
         if len(content) != length:
             raise damaged(where, f"{len(content)} bytes from {start} on", f"at least {length} there")
         return content
@@ -153,6 +154,19 @@ class S3Depot:
 
 class _Absent(StoreError):
     """There is no such note."""
+
+
+def _range(where: dict[str, str], asked: str) -> bytes:
+    """The bytes asked for; none where the object ends before."""
+    from botocore.exceptions import ClientError
+
+    try:
+        content: bytes = client().get_object(**where, Range=asked)["Body"].read()
+    except ClientError as error:
+        if status(error) == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return b""
+        raise
+    return content
 
 
 def _whole(read: Callable[[], bytes]) -> bytes:

@@ -62,6 +62,7 @@ def two_nodes(hidden: list[Path], folder: Path, s3: Mapping[str, str], *, both: 
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     there = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "PYTHONPATH")}
     there |= {**token, **s3, "RAY_USAGE_STATS_ENABLED": "0", "PATH": f"{Path(sys.executable).parent}:{there['PATH']}"}
+    there |= {"GRPC_ENABLE_FORK_SUPPORT": "0"}  # else a child of Ray's client server dies at birth now and then
     common = ["--block", "--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats"]
     with ExitStack() as stack:
         short = [Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp"))) for _ in range(2)]

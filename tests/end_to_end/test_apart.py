@@ -2,9 +2,13 @@
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 
+from pipelines.cluster.code import code_here
+from pipelines.depot.tree import tree_of
 from tests.conftest import SECRET
 from tests.end_to_end.apart import can_hide, two_nodes
 from tests.end_to_end.project import Project
@@ -102,6 +106,12 @@ def digest(project):
     return project.json("results/train/model.json")["digests"]["content"]
 
 
+def tags(project, key):
+    """The values of a tag of the project's runs in MLflow."""
+    with closing(sqlite3.connect(project.folder / ".state/mlflow/mlflow.db")) as database:
+        return {value for (value,) in database.execute("select value from tags where key = ?", [key])}
+
+
 def test_the_second_node_sees_nothing_and_runs_the_code_that_was_sent(project, cluster):
     assert seen(project, on(cluster, "seen")) == [False, True]
 
@@ -115,11 +125,13 @@ def test_training_and_measures_end_in_the_bits_of_one_machine(project, local, cl
     for file in ("sample/samples.npy", "evaluate/metrics.json", "evaluate/per_image.parquet"):
         there, here = (each.folder / "results" / file for each in (project, local))
         assert there.read_bytes() == here.read_bytes(), file
+    assert tags(project, "code.shipped") == {tree_of(project.folder, code_here().files).digest}
     brought = {path.name for tree in cluster.cache.iterdir() if tree.is_dir() for path in tree.iterdir()}
     assert brought >= {"manifest.json", "images.parquet", "train-00000.npy", "model.safetensors"}
 
 
 def test_images_that_stream_change_no_bit(project, local, cluster):
+    shutil.rmtree(cluster.cache, ignore_errors=True)
     shutil.rmtree(project.folder / "results/train", ignore_errors=True)
     said = project.python("-c", STREAMED, **on(cluster, "streamed"))
     print(said.seconds, said.text)

@@ -1,5 +1,6 @@
 """Files and folders go in and come out as they were, or with an error that names what is wrong."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.reduction import ForkingPickler
 from threading import Barrier
@@ -59,6 +60,18 @@ def test_a_file_that_changes_is_not_stored(depot, folder, raw):
         assert raw.names() == []
 
 
+def test_what_killed_processes_left_a_day_ago_goes(local_depot, folder):
+    put_folder(local_depot, folder, ["empty"])
+    [empty] = local_depot.folder.glob("objects/*/*")
+    old, new = (empty.with_name(f".{name}.tmp") for name in ("old", "new"))
+    for left in (old, new):
+        left.write_bytes(b"")
+    os.utime(old, (0, 0))
+    empty.unlink()
+    put_folder(local_depot, folder, ["empty"])
+    assert sorted(empty.parent.iterdir()) == sorted([new, empty])
+
+
 @pytest.mark.parametrize(
     ("damage", "match"),
     [
@@ -111,6 +124,8 @@ def test_a_part_of_a_file(depot, folder, raw):
     assert depot.part(WEIGHTS, 300, 20) == FILES["deep/er/weights.bin"][300:320]
     with pytest.raises(DataError, match=f"{object_name(WEIGHTS)} is damaged: it has 4 bytes from 255740 on"):
         depot.part(WEIGHTS, 255740, 5)
+    with pytest.raises(DataError, match=f"{object_name(WEIGHTS)} is damaged: it has 0 bytes from 300000 on"):
+        depot.part(WEIGHTS, 300000, 5)
     raw.delete(object_name(WEIGHTS))
     with pytest.raises(DataError, match=f"{object_name(WEIGHTS)} is missing"):
         depot.part(WEIGHTS, 0, 5)
