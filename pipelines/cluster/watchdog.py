@@ -12,6 +12,7 @@ from types import ModuleType
 from pipelines.cluster.board import Report, Sign
 from pipelines.cluster.events import Tell, Told
 from pipelines.cluster.pulse import Beat
+from pipelines.errors import TrainingError
 from pipelines.settings import RaySettings
 
 LOOK_EVERY_S = 1.0
@@ -86,7 +87,11 @@ def end_worker(pid: int) -> None:
 
 
 class Waiting:
-    """Called often, from one thread: while the workers are not there, says every 30 s what is missing."""
+    """Called often, from one thread: while the workers are not there, says every 30 s what is missing.
+
+    For a fixed number of workers Ray gives up by itself. For elastic ones it waits without end while there is no room
+    for the least number, so that giving up is done here.
+    """
 
     def __init__(
         self, ray: ModuleType, report: Callable[[], Report], hear: Tell, settings: RaySettings, workers: int
@@ -101,13 +106,29 @@ class Waiting:
         self._there = False
 
     def look(self) -> None:
-        """Say it, if it is time."""
+        """Say it, if it is time.
+
+        Raises:
+            TrainingError: there is no room for the least number of elastic workers, and the time is up.
+        """
         if self._there or time.monotonic() < self._next:
             return
         self._next += SAY_EVERY_S
         self._there = self._report().started
         if not self._there:
-            self._hear(Told(self._line(self._ray.cluster_resources(), self._ray.available_resources())))
+            total, free = self._ray.cluster_resources(), self._ray.available_resources()
+            self._give_up(total)
+            self._hear(Told(self._line(total, free)))
+
+    def _give_up(self, total: Mapping[str, float]) -> None:
+        settings = self._settings
+        if not isinstance(settings.workers, tuple) or time.monotonic() - self._began < settings.start_timeout_s:
+            return
+        if lacking(settings, settings.least_workers, total):
+            raise TrainingError(
+                f"{missing(settings, settings.least_workers, total, total)}, after {settings.start_timeout_s:g} s "
+                "(ray.start_timeout_s). Lower ray.workers, or give the cluster more machines"
+            )
 
     def _line(self, total: Mapping[str, float], free: Mapping[str, float]) -> str:
         waited, settings = time.monotonic() - self._began, self._settings
@@ -117,6 +138,13 @@ class Waiting:
         )
 
 
+def lacking(settings: RaySettings, workers: int, there: Mapping[str, float]) -> dict[str, float]:
+    """By kind, how much more than `there` the workers need."""
+    each = {"CPU": settings.cpus_per_worker, "GPU": settings.gpus_per_worker}
+    lacks = {kind: workers * amount - there.get(kind, 0) for kind, amount in each.items() if amount}
+    return {kind: amount for kind, amount in lacks.items() if amount > 0}
+
+
 def missing(settings: RaySettings, workers: int, total: Mapping[str, float], free: Mapping[str, float]) -> str:
     """What the workers need, what there is, and what lacks."""
     each = {"CPU": settings.cpus_per_worker, "GPU": settings.gpus_per_worker}
@@ -124,7 +152,6 @@ def missing(settings: RaySettings, workers: int, total: Mapping[str, float], fre
     there = ", ".join(
         f"{total.get(kind, 0):g} {kind} ({free.get(kind, 0):g} free)" for kind, amount in each.items() if amount
     )
-    lacks = {kind: workers * amount - free.get(kind, 0) for kind, amount in each.items() if amount}
-    rest = ", ".join(f"{amount:g} {kind}" for kind, amount in lacks.items() if amount > 0)
+    rest = ", ".join(f"{amount:g} {kind}" for kind, amount in lacking(settings, workers, free).items())
     tail = f"missing are {rest}" if rest else "all of it is free; the workers are starting"
     return f"{workers} workers, which need {needs}; Ray has {there}; {tail}"

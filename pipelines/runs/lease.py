@@ -4,7 +4,7 @@ Nobody's clock is compared with another's. The challenger looks at the object, a
 alive; if it has not changed for the time to live, as the challenger's own clock measures it, the holder is taken for
 dead and the object is replaced, on condition that it is still the same. The holder counts from the moment at which it
 began its last successful rewriting, which is earlier than anyone can have seen it, and stops writing when the time to
-live has passed. So clocks may differ and jump as they like.
+live has passed, until it has rewritten the object once more. So clocks may differ and jump as they like.
 
 A process that is frozen (SIGSTOP, a paused machine) between looking at its clock and sending a request sends that one
 request late. `s3.py` makes it harmless: a file that does not fit the manifest is damage, and is skipped.
@@ -107,18 +107,29 @@ class Lease:
             raise
 
     def refuse_if_lost(self) -> None:
-        """Raise RunLocked if this process may not write any more."""
+        """Raise RunLocked if this process may not write any more.
+
+        Where the lease has run out this waits for as long again: a server that was away and is back lets it be renewed,
+        and that shows that nobody has taken it meanwhile.
+        """
+        until = time.monotonic() + self._cell.ttl_s
+        while self.lost_to is None and self._age() >= self._cell.ttl_s and time.monotonic() < until:
+            time.sleep(0.05)
         if self.lost_to is not None:
             raise RunLocked(
                 f"the run in {self._place} was taken over by {self.lost_to}, because this process had not renewed its "
                 f"lock for {self._cell.ttl_s:g} s. It writes nothing any more; let the other one go on"
             )
-        if (age := _now() - self._renewed_at) >= self._cell.ttl_s:
+        if (age := self._age()) >= self._cell.ttl_s:
             raise RunLocked(
                 f"the lock of the run in {self._place} could not be renewed for {age:.0f} s (at most "
                 f"{self._cell.ttl_s:g}), so another process may have taken it over, and nothing was written. Check the "
                 "connection to the server, then run the stage again to go on from the newest checkpoint"
             )
+
+    def _age(self) -> float:
+        """Seconds since the last renewal began."""
+        return _now() - self._renewed_at
 
     def release(self) -> None:
         """Let others in at once; if that fails, the lease runs out by itself."""

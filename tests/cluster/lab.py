@@ -74,8 +74,14 @@ class ServedLab(FaultLab):
     def of(cls, lab: FaultLab, servers: Servers, name: str) -> ServedLab:
         """A lab of a cluster with its runs and numbers elsewhere."""
         lab.project.set(register__name=name)
-        elsewhere = {"PIPELINES__STORAGE__URI": f"s3://{BUCKET}/{name}", **servers.mlflow.environment}
-        return cls(project=lab.project, settings={**lab.settings, **elsewhere}, servers=servers, name=name)
+        settings = {
+            **lab.settings,
+            **servers.mlflow.environment,
+            "PIPELINES__STORAGE__URI": f"s3://{BUCKET}/{name}",
+            "PIPELINES__RAY__HANG_TIMEOUT_S": "90",  # a save waits for its server
+            "PIPELINES__RAY__COLLECTIVE_TIMEOUT_S": "120",
+        }
+        return cls(project=lab.project, settings=settings, patience_s=lab.patience_s, servers=servers, name=name)
 
     def store(self) -> S3Store:
         """The run's place; there is one."""

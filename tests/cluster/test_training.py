@@ -95,3 +95,16 @@ def test_a_machine_is_added(lab: FaultLab, cluster: Cluster, table: Table) -> No
     assert attempt.process.returncode == 0, attempt.text
     (step,) = re.findall(r"3 workers .* go on from step (\d+)", attempt.text)
     table.same_bits(row, lab, lab.outcome(), f"it did from step {step}")
+
+
+def test_too_few_machines(lab: FaultLab, cluster: Cluster, table: Table) -> None:
+    row = table.expect("from 2 to 3 workers, and one machine", "given up after ray.start_timeout_s = 30 s")
+    cluster.scale(1)
+    began = time.monotonic()
+    attempt = lab.start(
+        PIPELINES__RAY__WORKERS="[2,3]", PIPELINES__RAY__START_TIMEOUT_S="30", PIPELINES__RAY__GRACE_S="5"
+    )
+    assert attempt.end() == 1, attempt.text
+    row.seen = f"given up after {time.monotonic() - began:.0f} s, starts included"
+    assert "2 workers, which need 2 CPU; Ray has 1 CPU" in attempt.text
+    assert "Lower ray.workers, or give the cluster more machines" in attempt.text

@@ -8,16 +8,17 @@ import time
 from pathlib import Path
 from queue import Queue
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from diffusion.training import tree
 from pipelines.cluster import board as board_module
 from pipelines.cluster.board import Board, Sign
-from pipelines.cluster.events import Saved, Started, Stopped
+from pipelines.cluster.events import Event, Saved, Started, Stopped
 from pipelines.cluster.pulse import Beat, Pulse, place_of
-from pipelines.cluster.watchdog import describe, end_worker, hanging, missing
-from pipelines.errors import RunLocked
+from pipelines.cluster.watchdog import Waiting, describe, end_worker, hanging, missing
+from pipelines.errors import RunLocked, TrainingError
 from pipelines.runs.local import LocalStore
 from pipelines.runs.lock import writer_lock
 from pipelines.settings import RaySettings
@@ -184,3 +185,26 @@ def test_what_is_missing() -> None:
     text = missing(settings, 4, {"CPU": 16, "GPU": 4}, {"CPU": 16, "GPU": 1})
     assert text == "4 workers, which need 8 CPU, 4 GPU; Ray has 16 CPU (16 free), 4 GPU (1 free); missing are 3 GPU"
     assert missing(settings, 1, {"CPU": 16, "GPU": 4}, {"CPU": 16, "GPU": 4}).endswith("the workers are starting")
+
+
+@pytest.mark.parametrize(("workers", "cpus", "gives_up"), [((2, 3), 1, True), ((2, 3), 2, False), (3, 1, False)])
+def test_giving_up_where_ray_waits_without_end(
+    monkeypatch: pytest.MonkeyPatch, workers: int | tuple[int, int], cpus: int, gives_up: bool
+) -> None:
+    """Of elastic workers, where there is no room for the least number."""
+    now = [0.0]
+    monkeypatch.setattr("pipelines.cluster.watchdog.time.monotonic", lambda: now[0])
+    resources = {"CPU": float(cpus)}
+    ray: Any = SimpleNamespace(cluster_resources=lambda: resources, available_resources=lambda: resources)
+    told: list[Event] = []
+    waiting = Waiting(ray, Board().report, told.append, RaySettings(workers=workers, start_timeout_s=60), 3)
+    for now[0] in (10.0, 30.0):
+        waiting.look()
+    assert len(told) == 1
+    now[0] = 60.0
+    if gives_up:
+        with pytest.raises(TrainingError, match=r"2 workers, which need 2 CPU; Ray has 1 CPU .* after 60 s"):
+            waiting.look()
+    else:
+        waiting.look()
+        assert len(told) == 2

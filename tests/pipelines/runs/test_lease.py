@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -208,10 +209,10 @@ def test_the_writers_lock_waits_for_the_one_before(run, capsys):
 
 
 def test_a_holder_whose_lease_ran_out_leaves_no_note_either(run, raw, monkeypatch):
-    with run.lock(RUN, 0):
+    with run.lock(RUN, 0, ttl_s=1.0):
         run.note("unusual/step-00000001.json", b"before")
-        later = lease._now() + 60
-        monkeypatch.setattr(lease, "_now", lambda: later)
+        later = count(lease._now() + 60, 60)
+        monkeypatch.setattr(lease, "_now", lambda: next(later))  # no renewal is soon enough
         with pytest.raises(RunLocked, match="could not be renewed for"):
             run.note("unusual/step-00000001.json", b"after")
     assert raw.read("unusual/step-00000001.json") == b"before"
@@ -228,8 +229,7 @@ def test_a_holder_that_cannot_reach_the_server_writes_nothing(own_s3_server, gro
         with pytest.raises(RunLocked, match=r"could not be renewed for \d+ s \(at most 4\)"):
             run.commit("step-00000002", iter([("a", b"a")]), {})
         own_s3_server.signal(signal.SIGCONT)
-        time.sleep(TTL_S)
-        save_checkpoint(run, 2, groups(2), {})
+        save_checkpoint(run, 2, groups(2), {})  # waits for the renewal
     assert newest_checkpoint(run)[0].step == 2
 
 
