@@ -27,6 +27,11 @@ pytestmark = [
     pytest.mark.usefixtures("to_s3"),
 ]
 TRAIN = ("dvc", "repro", "train")
+GOES_ON_WITH_TWO = {
+    "PIPELINES__RAY__WORKERS": "[2,3]",
+    "PIPELINES__RAY__HANG_TIMEOUT_S": "120",  # Ray itself misses the machine sooner, and then counts the others
+    "PIPELINES__RAY__COLLECTIVE_TIMEOUT_S": "300",
+}
 
 
 @pytest.fixture
@@ -86,7 +91,7 @@ def test_dvc_repro_from_outside(outside: ServedLab, cluster: Cluster, table: Tab
 
 def test_the_machine_of_rank_0_loses_its_power_in_a_job(outside: ServedLab, cluster: Cluster, table: Table) -> None:
     row = table.expect("a job's machine of rank 0 loses its power, from 2 to 3 workers", "the other two go on")
-    outside.settings = {**outside.settings, "PIPELINES__RAY__WORKERS": "[2,3]"}
+    outside.settings = {**outside.settings, **GOES_ON_WITH_TWO}
     attempt = outside.disturb(lambda _: machine_of_rank_0(outside, cluster).kill())
     assert attempt.process.returncode == 0, attempt.text
     assert "go on from step" in attempt.text
