@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cluster.board import Report
+from pipelines.cluster.gloo import torch_config
 from pipelines.cluster.job import Job
 from pipelines.cluster.worker import train_loop
 from pipelines.errors import TrainingError, first_line
@@ -61,7 +62,7 @@ def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Fa
     """
     from ray.exceptions import ActorDiedError, RayError
     from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import PreemptionError
 
     gpus = settings.gpus_per_worker > 0
@@ -78,7 +79,7 @@ def attempt(job: Job, settings: RaySettings, workers: Workers, board: Any) -> Fa
             "writer_wait_s": settings.collective_timeout_s / 2,  # meanwhile the others wait for worker 0
         },
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker=resources),
-        torch_config=TorchConfig(backend=backend_for(settings.gpus_per_worker), timeout_s=timeout_s),
+        torch_config=torch_config(backend_for(settings.gpus_per_worker), timeout_s),
         run_config=RunConfig(
             name=name,
             storage_path=str(storage),

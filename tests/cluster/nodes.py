@@ -28,13 +28,14 @@ UP_S = 180.0
 _OBJECT_STORE = 80 * 2**20
 _BECOME = """
 set -e
-hostname "$1"; mount --bind "$2/ray" /tmp/ray; mount --bind "$3" /etc/hosts; mount -t tmpfs -o size=256m shm /dev/shm
-shift 3
+hostname "$1"; mount --bind "$2/ray" /tmp/ray; mount --bind "$2/hosts" /etc/hosts
+mount -t tmpfs -o size=256m shm /dev/shm
+shift 2
 while [ "$1" != -- ]; do mount -t tmpfs hidden "$1"; shift; done
 shift
 exec "$@"
 """
-"""Within its own namespaces: name, folder, file of all names, what to hide, `--`, command."""
+"""Within its own namespaces: name, folder, what to hide, `--`, command."""
 
 
 class Node:
@@ -48,7 +49,7 @@ class Node:
         self._folder = cluster.folder / name
         for each in ("ray", "tmp", "home"):
             (self._folder / each).mkdir(parents=True)
-        cluster.write_names()
+        (self._folder / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")  # as on every Debian
         self.environment = _environment(self._folder, token) | cluster.environment
         """Of all that runs there, on top of what it is given."""
         with self.log.open("w") as log:
@@ -56,7 +57,7 @@ class Node:
                 [
                     *("setpriv", "--pdeathsig", "KILL"),
                     *self.host.command("unshare", "-m", "-p", "-u", "-f", "--kill-child", "--mount-proc"),
-                    *("sh", "-c", _BECOME, "sh", name, str(self._folder), str(cluster.names), *map(str, hidden), "--"),
+                    *("sh", "-c", _BECOME, "sh", name, str(self._folder), *map(str, hidden), "--"),
                     *_ray_start(self.host.address, cluster.head, cpus),
                 ],
                 env={**os.environ, **self.environment},
@@ -107,8 +108,6 @@ class Cluster:
         self.network = network
         self.folder = folder
         self.environment = environment
-        self.names = folder / "hosts"
-        """The file in which each machine finds the others' names."""
         self.token = secrets.token_hex(32)
         self.nodes: list[Node] = []
 
@@ -170,11 +169,6 @@ class Cluster:
     def logs(self) -> str:
         """What `ray start` printed on all machines."""
         return "\n".join(f"--- {node.name} (on: {node.alive})\n{node.log.read_text()}" for node in self.nodes)
-
-    def write_names(self) -> None:
-        """The names of all machines; those that are up see it too."""
-        lines = ["127.0.0.1 localhost", *(f"{host.address} {host.name}" for host in self.network.hosts.values())]
-        self.names.write_text("\n".join(lines) + "\n")
 
     def close(self) -> None:
         """Switch all off."""
