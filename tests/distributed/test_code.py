@@ -24,6 +24,7 @@ def test_all_of_the_two_packages_and_nothing_else_travels(tmp_path: Path) -> Non
     assert sorted(code_here().files) == sorted(name for name in names if (workspace() / name).exists())
 
 
+@pytest.mark.slow
 def test_it_is_all_that_a_worker_imports(tmp_path: Path) -> None:
     write_package(tmp_path / "code.zip")
     with zipfile.ZipFile(tmp_path / "code.zip") as package:

@@ -44,7 +44,8 @@ def everything(depot, folder, tmp_path):
     }
 
 
-def test_a_server_that_is_down(own_s3_server, folder, tmp_path):
+def test_a_server_that_is_down(own_s3_server, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(s3_client, "PATIENCE", Patience(connect_s=1, read_s=1, attempts=1))
     calls = everything(S3Depot("s3://runs/depot"), folder, tmp_path)
     own_s3_server.signal(signal.SIGKILL)
     own_s3_server.process.wait()
@@ -53,7 +54,7 @@ def test_a_server_that_is_down(own_s3_server, folder, tmp_path):
         began = time.monotonic()
         with pytest.raises(StoreError, match=match) as caught:
             call()
-        assert time.monotonic() - began < 15, name
+        assert time.monotonic() - began < 10, name
         assert SECRET not in str(caught.value)
         assert str(caught.value).startswith("s3://runs/depot/")
         assert caught.value.__suppress_context__, "boto's own words may hold more than ours"
