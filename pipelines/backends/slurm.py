@@ -51,6 +51,7 @@ class Slurm:
             "COMMAND": shlex.join(job.command(submission.command)),
         }
         ours = ["--export=ALL", f"--job-name={submission.name}", f"--output={job.log}", "--open-mode=append"]
+        ours.append(f"--chdir={job.log.parent}")  # the folder that this is called in may be seen by no other machine
         script = str(workspace() / _TEMPLATE)
         with job.make(submission.code):
             try:
