@@ -67,7 +67,9 @@ class SlurmCluster:
         command = ["nsenter", f"--net=/run/netns/{self._network(machine)}", "unshare", *spaces, "bash", "-ec", lines]
         environment = os.environ | {"SLURM_CONF": str(self.folder / "slurm.conf")}
         with (self.folder / f"{program}-{machine}.out").open("ab") as log:
-            daemon = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            daemon = subprocess.Popen(  # it needs its folder, and the tests' own may be hidden from it
+                command, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         self.daemons[f"{program} {machine}"] = daemon
 
     def kill(self, machine: str, program: str = "slurmd") -> None:
