@@ -35,6 +35,7 @@ class Patience:
 
 
 _making = threading.Lock()
+_importing = threading.Lock()
 
 PATIENCE = Patience()
 """With requests for checkpoints."""
@@ -67,9 +68,16 @@ def _client(patience: Patience, process: int, endpoint: str | None) -> Any:
 @cache
 def _session() -> Any:
     """What takes long: the description of all of S3, and where the credentials are."""
+    _import_boto3()
     from boto3.session import Session
 
     return Session()
+
+
+def _import_boto3() -> None:
+    """All of it, by one thread: its modules import each other, and a second thread could meet a part of one."""
+    with _importing:
+        import boto3  # noqa: F401
 
 
 @contextmanager
@@ -78,6 +86,7 @@ def s3_errors(failed: str) -> Iterator[None]:
 
     The text of the original error is left out, and so is the error itself: addresses and answers may hold credentials.
     """
+    _import_boto3()
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 

@@ -232,3 +232,39 @@ def test_an_endpoint_that_is_no_address_is_not_told(run, monkeypatch):
     with pytest.raises(StoreError, match=r"AWS_ENDPOINT_URL is not an address: give http://host:port") as caught:
         run.names()
     assert SECRET not in str(caught.value)
+
+
+_FIRST_CALLS = """
+import sys, threading, time
+
+def slow(frame, event, argument):
+    if frame.f_code.co_filename.endswith("boto3/__init__.py"):
+        time.sleep(0.05)
+        return slow
+
+def call(wait):
+    time.sleep(wait)
+    try:
+        with s3_errors("nothing"):
+            client()
+    except BaseException as error:
+        print(error)
+
+threading.settrace(slow)
+from pipelines.runs.s3_client import client, s3_errors
+for number in range(16):
+    threading.Thread(target=call, args=(0.05 * number,)).start()
+"""
+
+
+def test_threads_may_be_the_first_to_need_it_together():
+    """Here the import of boto3 takes so long that many meet it half done."""
+    where = {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_REGION": "us-east-1",
+        "PYTHONPATH": str(Path(pipelines.__path__[0]).parent),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", _FIRST_CALLS], env=os.environ | where, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
