@@ -235,7 +235,8 @@ def test_an_endpoint_that_is_no_address_is_not_told(run, monkeypatch):
 
 
 _FIRST_CALLS = """
-import sys, threading, time
+import threading, time
+from concurrent.futures import ThreadPoolExecutor
 
 def slow(frame, event, argument):
     if frame.f_code.co_filename.endswith("boto3/__init__.py"):
@@ -244,16 +245,13 @@ def slow(frame, event, argument):
 
 def call(wait):
     time.sleep(wait)
-    try:
-        with s3_errors("nothing"):
-            client()
-    except BaseException as error:
-        print(error)
+    with s3_errors("nothing"):
+        client()
 
 threading.settrace(slow)
 from pipelines.runs.s3_client import client, s3_errors
-for number in range(16):
-    threading.Thread(target=call, args=(0.05 * number,)).start()
+with ThreadPoolExecutor(16) as pool:
+    list(pool.map(call, [0.05 * number for number in range(16)]))
 """
 
 
