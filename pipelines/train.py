@@ -8,6 +8,7 @@ the shorter. Where it runs, and on how many workers, is no part of that.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from pipelines.data.manifest import Manifest, verify
 from pipelines.errors import ParamsError, TrainingError
 from pipelines.params import Params, load_params
 from pipelines.project import results, workspace
+from pipelines.report.progress import RELAY
 from pipelines.settings import Settings, load_settings
 from pipelines.stage import outputs
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from pipelines.cluster.events import Event
     from pipelines.cluster.outcome import Finished
     from pipelines.cluster.watch import Tracker
+
+_PREDECESSOR_S = 150.0
+"""How long a job waits for the one before it, whose machine was lost: its processes may save, a lease run out."""
 
 
 def code_of_a_step() -> list[Path]:
@@ -154,7 +159,10 @@ def main() -> None:
     params, settings = load_params(), load_settings()
     job = make_job(params, settings, results("prepare"))
     final = results("train")
-    with run_lock(job.run), stage_run("train", params, settings, key=job.key) as tracker:
+    with (
+        run_lock(job.run, _PREDECESSOR_S if os.environ.get(RELAY) else 0),
+        stage_run("train", params, settings, key=job.key) as tracker,
+    ):
         run = trained(job, settings, tracker)
         refuse_if_lost(job.run)
         with outputs(final) as folder:

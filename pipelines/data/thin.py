@@ -29,8 +29,20 @@ def origin_of(folder: Path) -> Ref | None:
     """
     path = folder / ORIGIN
     try:
-        return Ref(**json.loads(path.read_bytes()))
+        return decode_origin(path.read_bytes())
     except FileNotFoundError:
         return None
+    except DataError as error:
+        raise DataError(f"{path} {error}") from None
+
+
+def decode_origin(content: bytes) -> Ref:
+    """Where the shards are, from what is in a thin folder's `ORIGIN`.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    try:
+        return Ref(**json.loads(content))
     except (ValueError, TypeError):
-        raise DataError(f"{path} is damaged: it should name a depot's uri and a digest; get the folder anew") from None
+        raise DataError("is damaged: it should name a depot's uri and a digest; get the folder anew") from None

@@ -7,8 +7,7 @@ from pathlib import Path
 from pipelines.depot.depot import Depot
 from pipelines.depot.local import LocalDepot
 from pipelines.depot.s3 import S3Depot
-from pipelines.project import state
-from pipelines.runs.address import place_at
+from pipelines.runs.address import place_at, place_of
 from pipelines.settings import Settings
 
 FOLDER = "depot"
@@ -20,8 +19,7 @@ def depot_of(settings: Settings) -> Depot:
     Raises:
         ParamsError: storage.uri is neither a folder nor s3://bucket/prefix.
     """
-    place = place_at(settings.storage.uri or str(state()))
-    return depot_at(f"{place}/{FOLDER}")
+    return depot_at(f"{place_of(settings)}/{FOLDER}")
 
 
 def depot_at(uri: str) -> Depot:

@@ -10,12 +10,23 @@ to keep bytes as they were.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from pipelines.depot.tree import check_name
 from pipelines.errors import DataError
 from pipelines.runs.manifest import FileEntry
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is known of a file or note without reading it."""
+
+    size: int
+    """Bytes."""
+    at: float
+    """When it was written, in seconds since 1970."""
 
 
 class Depot(Protocol):
@@ -75,6 +86,14 @@ class Depot(Protocol):
 
     def notes(self, prefix: str) -> list[str]:
         """All names of notes that begin with `prefix`, sorted."""
+        ...
+
+    def stored(self, prefix: str) -> dict[str, Stored]:
+        """All that is in it and whose name begins so (`objects/`, `notes/jobs/`), by name."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Delete what `stored` tells of, for good. Does nothing where it is not there."""
         ...
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.depot.depot import damaged, missing, note_name, object_name
+from pipelines.depot.depot import Stored, damaged, missing, note_name, object_name
 from pipelines.depot.stream import LEFTOVER, Hashed, appearing, beside, copy, describe, disk_errors
 from pipelines.errors import DataError
 from pipelines.runs.manifest import FileEntry
@@ -101,6 +101,24 @@ class LocalDepot:
         with disk_errors(f"{root} could not be listed"):
             found = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
         return sorted(name for name in found if name.startswith(prefix) and not name.endswith(LEFTOVER))
+
+    def stored(self, prefix: str) -> dict[str, Stored]:
+        """Files; those being written are left out."""
+        top = self.folder / prefix.rpartition("/")[0]
+        found = {}
+        with disk_errors(f"{top} could not be listed"):
+            for path in top.rglob("*"):
+                with suppress(FileNotFoundError):  # removed meanwhile
+                    name, status = path.relative_to(self.folder).as_posix(), path.stat()
+                    if path.is_file() and name.startswith(prefix) and not name.endswith(LEFTOVER):
+                        found[name] = Stored(status.st_size, status.st_mtime)
+        return found
+
+    def remove(self, name: str) -> None:
+        """Its file."""
+        path = self.folder / name
+        with disk_errors(f"{path} could not be deleted"):
+            path.unlink(missing_ok=True)
 
     def _path(self, entry: FileEntry) -> Path:
         return self.folder / object_name(entry)

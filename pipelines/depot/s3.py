@@ -15,7 +15,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from pipelines.depot.depot import damaged, missing, note_name, object_name
+from pipelines.depot.depot import Stored, damaged, missing, note_name, object_name
 from pipelines.depot.local import changed
 from pipelines.depot.stream import Hashed, appearing, describe, disk_errors
 from pipelines.errors import StoreError
@@ -70,9 +70,8 @@ class S3Depot:
                 raise damaged(self._where(key), describe(passing.entry), describe(entry))
 
     def discard(self, entry: FileEntry) -> None:
-        """It is deleted; a bucket that keeps versions has it still."""
-        with s3_errors(f"{self._where(object_name(entry))} could not be deleted"):
-            client().delete_object(**self._at(object_name(entry)))
+        """It is deleted."""
+        self.remove(object_name(entry))
 
     def part(self, entry: FileEntry, start: int, length: int) -> bytes:
         """A request for a range."""
@@ -111,12 +110,22 @@ class S3Depot:
 
     def notes(self, prefix: str) -> list[str]:
         """A listing."""
-        found, root = [], self._at("notes/")
-        with s3_errors(f"{self._where('notes')} could not be listed"):
-            pages = client().get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=root["Bucket"], Prefix=root["Key"] + prefix):
-                found += [each["Key"].removeprefix(root["Key"]) for each in page.get("Contents", [])]
-        return sorted(found)
+        return sorted(name.removeprefix("notes/") for name in self.stored(f"notes/{prefix}"))
+
+    def stored(self, prefix: str) -> dict[str, Stored]:
+        """A listing."""
+        found, bucket, key = {}, *self._at(prefix).values()
+        before = len(key) - len(prefix)
+        with s3_errors(f"{self.uri} could not be listed"):
+            for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
+                for each in page.get("Contents", []):
+                    found[each["Key"][before:]] = Stored(each["Size"], each["LastModified"].timestamp())
+        return found
+
+    def remove(self, name: str) -> None:
+        """A bucket that keeps versions has it still."""
+        with s3_errors(f"{self._where(name)} could not be deleted"):
+            client().delete_object(**self._at(name))
 
     def _where(self, name: str) -> str:
         return f"{self.uri}/{name}"

@@ -74,7 +74,8 @@ def tree_of(folder: Path, names: Iterable[str] | None = None) -> Tree:
     """The files below `folder`, or only those named; each is read to its end.
 
     Raises:
-        DataError: a file is missing or no plain one, a folder or file is a link, or a name leads out of the folder.
+        DataError: a file is missing or no plain one, a folder is a link, or a name leads out of the folder. A file may
+            be a link, as DVC makes them where its `cache.type` is so; what it leads to is read.
     """
     chosen = sorted(_below(folder)) if names is None else sorted(set(names))
     return Tree({name: measure(plain_file(folder, name)) for name in chosen})
@@ -95,8 +96,10 @@ def plain_file(folder: Path, name: str) -> Path:
     check_name(name)
     path = folder / name
     for part in (path, *path.parents[: name.count("/")]):
-        if part.is_symlink():
-            raise DataError(f"{part} is a link, and a folder is stored without links: put the file itself there")
+        if part.is_symlink() and not part.is_file():
+            raise DataError(
+                f"{part} is a link, and of these only those to files are followed: put what it leads to there"
+            )
     if not path.is_file():
         raise DataError(f"{path} is {'no plain file' if path.exists() else 'missing'}; only plain files can be stored")
     return path
@@ -116,5 +119,5 @@ def _below(folder: Path) -> Iterable[str]:
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder")
     for path in folder.rglob("*"):
-        if path.is_symlink() or not path.is_dir():
+        if path.is_symlink() or not path.is_dir():  # a linked folder is refused by its name
             yield path.relative_to(folder).as_posix()

@@ -73,6 +73,11 @@ class Pretrained:
         return self.pinned.sha256
 
     @property
+    def tree(self) -> Tree:
+        """The file alone, of its folder."""
+        return Tree({self.file.name: FileEntry(self.file.stat().st_size, self.pinned.sha256)})
+
+    @property
     def resize(self) -> str:
         """What is done to the size of the images, for the card."""
         return _RESIZE[self.name]
@@ -99,8 +104,7 @@ class Pretrained:
         """
         if not is_shared(settings):
             return self
-        tree = Tree({self.file.name: FileEntry(self.file.stat().st_size, self.pinned.sha256)})
-        return replace(self, folder=share_tree(self.file.parent, tree, settings))
+        return replace(self, folder=share_tree(self.file.parent, self.tree, settings))
 
 
 Finder = Callable[[PretrainedName], Pretrained]

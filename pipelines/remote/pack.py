@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pipelines.cluster.code import code_here
@@ -14,22 +14,31 @@ from pipelines.depot.depot import Depot
 from pipelines.depot.ref import Ref, put_folder, put_tree
 from pipelines.errors import DataError, ParamsError
 from pipelines.params import Params
-from pipelines.project import state, workspace
+from pipelines.project import workspace
 from pipelines.remote.request import Request
+from pipelines.runs.address import place_of
 from pipelines.runs.digest import digest
 from pipelines.runs.source import source_digest
 from pipelines.settings import Settings
 
+if TYPE_CHECKING:
+    from pipelines.depot.tree import Tree
+    from pipelines.measure.pretrained import PretrainedName
+
 _BESIDE = ("params.yaml", "requirements.lock")
 _KEY = 16
+_MEASURE = ("reference", "evaluate")
+"""Stages that may need a network that was trained elsewhere."""
 
 
 KeyOf = Callable[[Params, Settings], str]
 """What names the work of a stage, where the stage has a name for it itself."""
 
 
-def request_of(stage: str, params: Params, settings: Settings, depot: Depot, key_of: KeyOf | None = None) -> Request:
-    """What a job is asked to do. All that the stage reads is in the depot afterwards.
+def request_of(
+    stage: str, params: Params, settings: Settings, depot: Depot, place: str, key_of: KeyOf | None = None
+) -> Request:
+    """What a job at `Backend.place` is asked to do. All that the stage reads is in the depot afterwards.
 
     Raises:
         PipelineError: an input is missing or damaged, the parameters do not fit, the depot does not answer.
@@ -39,17 +48,24 @@ def request_of(stage: str, params: Params, settings: Settings, depot: Depot, key
     code, folders = _deps(stage, params)
     chosen = params_of(stage, params)
     key = key_of(params, settings) if key_of else None
-    inputs = {folder: _put(depot, folder) for folder in folders}
-    parts = {"inputs": {folder: ref.digest for folder, ref in inputs.items()}, "source": source_digest(code)}
+    weights = _weights(stage, params, settings)
+    inputs = {folder: _put(depot, folder) for folder in folders} | {
+        f"weights/{name}": put_tree(depot, file.parent, tree) for name, (file, tree) in weights.items()
+    }
+    source = source_digest(code)
+    parts = {"inputs": {folder: ref.digest for folder, ref in inputs.items()}, "source": source}
     return Request(
         stage=stage,
         key=key or digest({"stage": stage, "params": chosen, **parts})[:_KEY],
         params=chosen,
         code=put_folder(depot, workspace(), code_names()),
         inputs=inputs,
-        settings=settings_there(settings),
+        settings=settings_there(settings)
+        | {"weights": {name: f"weights/{name}/{file.name}" for name, (file, _) in weights.items()}},
         git=git_tags(),
         stalled_after_s=settings.jobs.stalled_after_min * 60,
+        source=source,
+        place=place,
     )
 
 
@@ -86,9 +102,9 @@ def settings_there(settings: Settings) -> dict[str, Any]:
         ParamsError: an address holds a password: it would be seen by everybody on the cluster.
     """
     values = settings.model_dump(mode="json")
-    del values["jobs"]
+    del values["jobs"], values["weights"]  # the latter name files of this machine
     values["ray"]["address"] = None  # the cluster says it to its jobs
-    values["storage"]["uri"] = settings.storage.uri or str(state() / "runs")
+    values["storage"]["uri"] = str(place_of(settings))
     uri = settings.tracking.uri or ""
     if uri.startswith(("http://", "https://")):
         if "@" in urlsplit(uri).netloc:
@@ -101,10 +117,26 @@ def settings_there(settings: Settings) -> dict[str, Any]:
     return values
 
 
+def _weights(stage: str, params: Params, settings: Settings) -> dict[PretrainedName, tuple[Path, Tree]]:
+    """Files of networks that were trained elsewhere, of which the stage needs one perhaps. Downloaded here if need be:
+    the job's machine may reach nothing."""
+    from pipelines.measure.pretrained import PRETRAINED, find_pretrained
+
+    used = [name for name in PRETRAINED if stage in _MEASURE and name == params.reference.extractor]
+    found = [find_pretrained(name, settings) for name in used]
+    return {each.name: (each.file, each.tree) for each in found}
+
+
 def _deps(stage: str, params: Params) -> tuple[list[Path], list[str]]:
     """The code that the stage depends on, and the folders with data."""
     deps = [params.data.path if dep == "${data.path}" else dep for dep in _graph()[stage]["deps"]]
     is_code = {dep: dep.startswith(("pipelines/", "diffusion/")) for dep in map(str, deps)}
+    outside = [dep for dep in is_code if Path(dep).is_absolute() or ".." in Path(dep).parts]
+    if outside:
+        raise ParamsError(
+            f"{outside[0]} is outside of the project, where a job elsewhere has nothing: put the images into the "
+            "project, or leave this stage out of jobs.stages, so that it runs here"
+        )
     return [workspace() / dep for dep in is_code if is_code[dep]], [dep for dep in is_code if not is_code[dep]]
 
 

@@ -1,7 +1,9 @@
 """What a job is asked to do: one value, kept in the depot under the job's name.
 
 jobs/train-5f0c3a9e1b7d2468-1/request.json     what is asked, written before the job is submitted
-jobs/train-5f0c3a9e1b7d2468-1/answer.json      what came of it, written by the job at its end
+jobs/train-5f0c3a9e1b7d2468-1/answer.json      what came of it, written by the job at its end; empty while it is at work
+
+Whoever may write to the depot could exchange a request while its job waits, so a job is told its request's SHA-256.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pipelines.depot.ref import Ref
 from pipelines.errors import DataError
 from pipelines.runs.digest import digest
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,25 @@ class Request:
     """Tags that say from which commit it comes; the job has no repository."""
     stalled_after_s: float
     """Ended as failed when it counts nothing further for so long."""
+    source: str
+    """Digest of the code that the stage depends on."""
+    place: str
+    """Of the backend that was asked (`Backend.place`)."""
 
     @property
     def work(self) -> str:
-        """Digest of what decides the outcome: the same for two jobs of which one can stand for the other."""
+        """Digest of what is worked on: while one job is at work, another one with the same need not begin."""
         return digest({"stage": self.stage, "key": self.key, "params": dict(self.params)})
+
+    @property
+    def outcome(self) -> str:
+        """Digest of what decides the outputs: those of one job can be taken for another's with the same."""
+        return digest({"work": self.work, "source": self.source})
+
+    @property
+    def asked(self) -> str:
+        """Digest of all but where it comes from: a job with the same is the same job."""
+        return digest({**asdict(self), "git": None})
 
     def encode(self) -> bytes:
         """As it is kept."""
@@ -63,7 +79,7 @@ class Request:
             inputs = {folder: Ref(**ref) for folder, ref in values.pop("inputs").items()}
             return Request(code=Ref(**values.pop("code")), inputs=inputs, **values)
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise DataError("what the job was asked to do is damaged; start it again under another name") from None
+            raise DataError("what the job was asked to do is damaged") from None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The job itself, where it landed: fetch what it needs, run the stage, put what it leaves into the depot. Or, instead
 of a stage, a whole pipeline (`pipeline.py`).
 
-    python -m pipelines.remote.run s3://bucket/prefix/depot train-5f0c3a9e1b7d2468-1
+    python -m pipelines.remote.run s3://bucket/prefix/depot train-5f0c3a9e1b7d2468-1 SHA-256
 
 It works in a folder of its own that is gone afterwards. It ends with the stage's exit status. SIGTERM is passed on, so
 a training saves and ends with 75.
@@ -20,12 +20,14 @@ from pipelines.data.sharing import fetch
 from pipelines.depot.address import depot_at
 from pipelines.depot.depot import Depot
 from pipelines.depot.ref import put_folder
+from pipelines.depot.tree import check_name
 from pipelines.errors import DataError, PipelineError
 from pipelines.remote import pipeline
 from pipelines.remote.kept import kept_of
 from pipelines.remote.request import Answer, Request, answer_note, request_note
 from pipelines.remote.supervised import Ended, supervised
 from pipelines.report.progress import RELAY
+from pipelines.runs.digest import sha256_hex
 from pipelines.tracking.lineage import GIT
 
 _NOT_THERE = ("DVC_", "PIPELINES__JOBS__")
@@ -42,6 +44,7 @@ def lay_out(request: Request, project: Path) -> None:
 
     request.code.fetch(project)
     for folder, ref in request.inputs.items():
+        check_name(folder)
         (project / folder).parent.mkdir(parents=True, exist_ok=True)
         fetch(ref, project / folder)
     infra = project / "infra"
@@ -79,12 +82,20 @@ def main() -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("depot", help="address of the depot")
     parser.add_argument("name", help="of the job")
+    parser.add_argument("sha256", help="of its request")
     given = parser.parse_args()
     depot = depot_at(given.depot)
     content = depot.noted(request_note(given.name))
     if content is None:
-        raise DataError(f"nobody has asked for a job {given.name} in {given.depot}")
+        raise DataError(
+            f"nobody has asked for a job {given.name} in {given.depot}, as seen from here: storage.uri must be a place "
+            "that all machines see"
+        )
+    if sha256_hex(content) != given.sha256:
+        raise DataError(f"the request for job {given.name} in {given.depot} is not the one it was started for")
     request = Request.decode(content)
+    if depot.noted(answer_note(given.name)):  # of the same job before it was put back into the queue
+        depot.note(answer_note(given.name), b"")
     try:
         answer = _carry_out(given.name, request, depot)
     except PipelineError as error:

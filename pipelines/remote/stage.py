@@ -53,5 +53,5 @@ def run_elsewhere(stage: str, settings: Settings, backend: Backend, key_of: KeyO
 
     check_place(settings)
     depot = depot_of(settings)
-    request = request_of(stage, load_params(), settings, depot, key_of)
+    request = request_of(stage, load_params(), settings, depot, backend.place, key_of)
     Work(request, depot, backend, settings, partial(collect, stage)).run()

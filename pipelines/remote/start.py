@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
 
 from pipelines.backends.backend import AlreadyThere, Backend, State, Submission
 from pipelines.depot.depot import Depot
-from pipelines.errors import RunLocked
+from pipelines.errors import DataError, RunLocked
 from pipelines.remote.names import Name, newest
 from pipelines.remote.request import Answer, Request, answer_note, request_note
+from pipelines.runs.digest import sha256_hex
 
 
 def answer_of(depot: Depot, name: Name) -> Answer | None:
-    """What came of a job; None while it is at work, and of one that was killed.
-
-    Raises:
-        DataError: it is damaged.
-    """
+    """What came of a job; None while it is at work, of one that was killed, and where it is damaged."""
     content = depot.noted(answer_note(str(name)))
-    return Answer.decode(content) if content else None
+    with suppress(DataError):
+        return Answer.decode(content) if content else None
+    return None
 
 
 def job_for(
     request: Request, depot: Depot, backend: Backend, environment: dict[str, str], useless: Collection[Name] = ()
-) -> Name:
-    """The name of a job that does this work, which is started if there is none.
+) -> tuple[Name, Answer | None]:
+    """A job that does this work, started if there is none, or one that has done it, with its answer.
 
     Args:
         environment: variables to set there.
@@ -37,33 +38,65 @@ def job_for(
     """
     work = f"{request.stage}-{request.key}"
     while True:
-        name = newest(work, depot.notes(f"jobs/{work}-"))
-        if name is None:
-            name = Name(work, 1)
-        elif name not in useless and (found := _useful(name, request, depot, backend)):
-            return found
-        elif backend.status(str(name)).state is not State.MISSING or answer_of(depot, name):
-            name = name.next
+        last = newest(work, depot.notes(f"jobs/{work}-"))
+        before = _Before.of(last, request, depot, backend) if last else None
+        if before and before.state in (State.WAITING, State.RUNNING):
+            before.refuse_other(request, backend)
+            _tell(f"coming back to job {before.name} on {backend}")
+            return before.name, None
+        if before and before.has_done(request) and before.name not in useless:
+            _tell(f"job {before.name} has done this before")
+            return before.name, before.answer
+        name = before.following(request) if before else Name(work, 1)
         if _begin(name, request, depot, backend, environment):
-            return name
+            return name, None
 
 
-def _useful(name: Name, request: Request, depot: Depot, backend: Backend) -> Name | None:
-    """The job, if it is at the work or has done it."""
-    content = depot.noted(request_note(str(name)))
-    same = content is not None and Request.decode(content).work == request.work
-    state, answer = backend.status(str(name)).state, answer_of(depot, name)
-    if state in (State.WAITING, State.RUNNING):
-        if not same:
+@dataclass(frozen=True)
+class _Before:
+    """The last job for some work."""
+
+    name: Name
+    request: Request | None
+    answer: Answer | None
+    state: State
+    """MISSING also where another backend was asked for it."""
+
+    @classmethod
+    def of(cls, name: Name, asked: Request, depot: Depot, backend: Backend) -> _Before:
+        """As it is now."""
+        request = _request_of(depot, name)
+        here = request is None or request.place == asked.place
+        return cls(name, request, answer_of(depot, name), backend.status(str(name)).state if here else State.MISSING)
+
+    def refuse_other(self, asked: Request, backend: Backend) -> None:
+        """Unless it works on what is asked."""
+        if self.request is None or self.request.work != asked.work:
             raise RunLocked(
-                f"job {name} is at work on the same run with other parameters, on {backend}: let it end, or cancel it "
-                f"with `python -m pipelines.jobs cancel {name}`"
+                f"job {self.name} is at work on the same run with other parameters, on {backend}: let it end, or cancel"
+                f" it with `python -m pipelines.jobs cancel {self.name}`"
             )
-        print(f"coming back to job {name} on {backend}", file=sys.stderr, flush=True)
-        return name
-    if same and answer and answer.exit_status == 0:
-        print(f"job {name} has done this before", file=sys.stderr, flush=True)
-        return name
+
+    def has_done(self, asked: Request) -> bool:
+        """Whether its outputs are those that are asked for."""
+        same = self.request is not None and self.request.outcome == asked.outcome
+        return same and self.answer is not None and self.answer.exit_status == 0
+
+    def following(self, asked: Request) -> Name:
+        """Of the job to be started: the next one; this one again where whoever asked for it was killed meanwhile."""
+        if self.state is State.MISSING and self.request and not self.answer:
+            if self.request.asked == asked.asked:
+                return self.name
+            if self.request.place != asked.place:
+                _tell(f"job {self.name} was given to {self.request.place}, which is not asked whether it goes on")
+        return self.name.next
+
+
+def _request_of(depot: Depot, name: Name) -> Request | None:
+    """What a job was asked to do; None where that is damaged, or was written by another version of this code."""
+    content = depot.noted(request_note(str(name)))
+    with suppress(DataError):
+        return Request.decode(content) if content else None
     return None
 
 
@@ -72,14 +105,15 @@ def _begin(name: Name, request: Request, depot: Depot, backend: Backend, environ
 
     One who is killed between the two leaves a job that is missing: the next one starts it under the same name.
     """
-    note = request_note(str(name))
-    if not depot.note(note, request.encode(), new=True):
-        there = depot.noted(note)
-        if there is None or Request.decode(there).work != request.work:
+    note, content = request_note(str(name)), request.encode()
+    if not depot.note(note, content, new=True):
+        there = _request_of(depot, name)
+        if there is None or there.asked != request.asked:
             return False
+        content = depot.noted(note) or content
     submission = Submission(
         name=str(name),
-        command=("python", "-m", "pipelines.remote.run", depot.uri, str(name)),
+        command=("python", "-m", "pipelines.remote.run", depot.uri, str(name), sha256_hex(content)),
         code=request.code.here(),
         environment=environment,
     )
@@ -87,5 +121,9 @@ def _begin(name: Name, request: Request, depot: Depot, backend: Backend, environ
         backend.submit(submission)
     except AlreadyThere:
         return True
-    print(f"job {name} started on {backend}", file=sys.stderr, flush=True)
+    _tell(f"job {name} started on {backend}")
     return True
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pipelines.backends.backend import State, Status
-from pipelines.errors import DataError, Interrupted, JobFailed
+from pipelines.backends.backend import State
+from pipelines.errors import DataError, Interrupted, JobFailed, ParamsError
 from pipelines.remote.collect import keep
 from pipelines.remote.follow import COME_BACK, Detach, follow
 from pipelines.remote.start import answer_of, job_for
+from pipelines.tracking.changes import holds_secret
 
 if TYPE_CHECKING:
-    from pipelines.backends.backend import Backend
+    from pipelines.backends.backend import Backend, Status
     from pipelines.depot.depot import Depot
     from pipelines.remote.names import Name
     from pipelines.remote.request import Answer, Request
@@ -34,7 +35,7 @@ class Work:
         self._settings = settings
         self._collect = collect
         self._useless: set[Name] = set()
-        self._environment = {name: os.environ[name] for name in settings.jobs.pass_on if name in os.environ}
+        self._environment = passed_on(settings)
 
     def run(self) -> None:
         """Until what it leaves is here.
@@ -44,18 +45,21 @@ class Work:
             Interrupted: Ctrl-C; the job goes on, or was stopped, as `jobs.on_interrupt` says.
             PipelineError: a job cannot be started, the backend or the depot does not answer.
         """
-        for _ in range(self._settings.jobs.attempts):
-            name = job_for(self._request, self._depot, self._backend, self._environment, self._useless)
-            before = answer_of(self._depot, name)
+        left = self._settings.jobs.attempts
+        while left:
+            name, before = job_for(self._request, self._depot, self._backend, self._environment, self._useless)
             if before:
                 print(before.said)
-            if self._done(name, Status(State.SUCCEEDED) if before else self._watch(name)):
+                if self._take(name, before):
+                    return
+                continue
+            left -= 1
+            if self._done(name, self._watch(name)):
                 return
         raise JobFailed(
             f"{self._settings.jobs.attempts} jobs in a row ended without a word (jobs.attempts): their machines died, "
-            f"or were too small. See `python -m pipelines.jobs logs {name}`; the same command goes on from the newest "
-            "checkpoint",
-            1,
+            f"or were too small, or do not see {self._depot.uri}. See `python -m pipelines.jobs logs {name}`; the same "
+            "command goes on from the newest checkpoint"
         )
 
     def _watch(self, name: Name) -> Status:
@@ -76,6 +80,7 @@ class Work:
 
         Raises:
             JobFailed: another one would fail as well.
+            Interrupted: it was asked to stop.
         """
         answer = answer_of(self._depot, name)
         if answer is None:
@@ -85,6 +90,14 @@ class Work:
                 f"job {name} ended without a word ({status.message or status.state}); its work is taken up again"
             )
             return False
+        return self._take(name, answer)
+
+    def _take(self, name: Name, answer: Answer) -> bool:
+        """Whether what it left is here now; else nobody can use it any more.
+
+        Raises:
+            JobFailed, Interrupted: it says so.
+        """
         if answer.kept:
             with suppress(DataError):  # numbers for MLflow that are gone are no reason to do the work again
                 keep(answer.kept)
@@ -102,3 +115,19 @@ class Work:
 
     def _tell(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
+
+
+def passed_on(settings: Settings) -> dict[str, str]:
+    """The environment variables that go along with a job.
+
+    Raises:
+        ParamsError: one seems to hold a password or a key, which everybody on the cluster would read.
+    """
+    values = {name: os.environ[name] for name in settings.jobs.pass_on if name in os.environ}
+    for name, value in values.items():
+        if holds_secret(name, f"{name}={value}".encode()):
+            raise ParamsError(
+                f"{name} (jobs.pass_on) seems to hold a password or a key, which everybody on the cluster could read; "
+                "give it to the cluster itself (infra/README.md)"
+            )
+    return values

@@ -22,7 +22,16 @@ def run_store(settings: Settings, key: str) -> Store:
     Raises:
         ParamsError: storage.uri is neither a folder nor s3://bucket/prefix.
     """
-    return store_at(settings.storage.uri or str(state() / "runs"), key)
+    return store_at(str(place_of(settings)), key)
+
+
+def place_of(settings: Settings) -> Path | str:
+    """Where all runs are, as `place_at`.
+
+    Raises:
+        ParamsError: storage.uri is neither a folder nor s3://bucket/prefix.
+    """
+    return place_at(settings.storage.uri or str(state() / "runs"))
 
 
 def store_at(uri: str, key: str) -> Store:

@@ -20,14 +20,18 @@ WRITER = Lock("writer.lock", "written", command="worker 0 of a training")
 """Its holder's command line is Ray's and may carry Ray's passwords, so it is not told."""
 
 
-def run_lock(run: Store) -> AbstractContextManager[None]:
+def run_lock(run: Store, wait_s: float = 0) -> AbstractContextManager[None]:
     """Hold the run, whose place is made if need be, for the length of the block.
 
+    Args:
+        run: the run.
+        wait_s: how long to wait for a process that holds it.
+
     Raises:
-        RunLocked: another process holds it; the message names its number, host, start time and command.
+        RunLocked: another process holds it, still; the message names its number, host, start time and command.
         CheckpointError: the run's place cannot be locked or written.
     """
-    return run.lock(RUN, wait_s=0)
+    return run.lock(RUN, wait_s)
 
 
 def writer_lock(run: Store, wait_s: float) -> AbstractContextManager[None]:

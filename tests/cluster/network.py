@@ -85,6 +85,10 @@ class Network:
             _ip("-n", namespace, "link", "set", device, "up")
         return host
 
+    def addresses(self, count: int) -> list[str]:
+        """Of the next hosts."""
+        return [f"{self._prefix}.{self._added + number}" for number in range(1, count + 1)]
+
     def cut(self, host: Host) -> None:
         """From now on nothing reaches the host or leaves it, and nobody is told so."""
         _ip("link", "set", host.link, "nomaster")

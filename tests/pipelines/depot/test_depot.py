@@ -182,7 +182,7 @@ def test_addresses(tmp_path):
     assert depot_at(str(tmp_path)).uri == str(tmp_path)
     assert depot_of(Settings(storage={"uri": "s3://bucket/runs"})).uri == "s3://bucket/runs/depot"
     assert depot_of(Settings(storage={"uri": str(tmp_path)})).uri == str(tmp_path / "depot")
-    assert depot_of(Settings()).uri == str(state() / "depot")
+    assert depot_of(Settings()).uri == str(state() / "runs" / "depot")
     with pytest.raises(ParamsError, match="must be s3://bucket/prefix and nothing else") as caught:
         depot_at(f"s3://me:{SECRET}@bucket/runs")
     assert SECRET not in str(caught.value)

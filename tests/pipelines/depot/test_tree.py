@@ -34,7 +34,15 @@ def test_names_that_lead_out_are_refused(folder, name):
         Tree({name: FileEntry.of(b"")})
 
 
-def test_links_and_what_is_no_file_are_refused(folder, tmp_path):
+def test_a_link_to_a_file_is_that_file(folder, tmp_path):
+    """As in results whose files DVC keeps in its cache."""
+    before = tree_of(folder)
+    (folder / "empty").rename(tmp_path / "cached")
+    (folder / "empty").symlink_to(tmp_path / "cached")
+    assert tree_of(folder) == before
+
+
+def test_other_links_and_what_is_no_file_are_refused(folder, tmp_path):
     (folder / "link").symlink_to(tmp_path)
     for names in (None, ["link/folder/empty"]):
         with pytest.raises(DataError, match="link is a link"):

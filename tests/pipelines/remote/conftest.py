@@ -143,7 +143,7 @@ class Errands:
 
     def processes(self) -> list[psutil.Process]:
         """Of all jobs, known by the depot that their command names."""
-        depot = str(self.folder / ".state/depot")
+        depot = str(self.folder / ".state/runs/depot")
         return [p for p in psutil.process_iter(["cmdline"]) if depot in (p.info["cmdline"] or [])]
 
     def running(self) -> None:

@@ -126,7 +126,7 @@ def test_outputs_that_are_damaged_in_the_depot_are_made_again(errands: Errands) 
     errands.run()
     (sheep,) = (
         path
-        for path in (errands.folder / ".state/depot/objects").rglob("*")
+        for path in (errands.folder / ".state/runs/depot/objects").rglob("*")
         if path.is_file() and path.read_bytes() == b"ten"
     )
     sheep.write_text("TEN")
@@ -178,7 +178,7 @@ def test_a_job_that_nobody_asked_for(errands: Errands) -> None:
         sys.executable,
         "-m",
         "pipelines.remote.run",
-        str(errands.folder / ".state/depot"),
+        str(errands.folder / ".state/runs/depot"),
         "train-" + "0" * 16 + "-1",
     ]
     done = subprocess.run(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.errors import DataError
+from pipelines.tracking.lines import encode
 from pipelines.tracking.received import take_in
 from pipelines.tracking.spool import Spool, spool_folder
 
@@ -70,3 +72,16 @@ def test_a_spool_whose_beginning_is_damaged_is_left_out(spool: Spool, tmp_path: 
     path.write_bytes(first.replace(b"train", b"brain") + b"\n" + rest)
     take_in(folder)
     assert not list(spool_folder().glob("*.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("stage", "artifact"), [("../../train", "a.png"), ("/tmp/train", "a.png"), ("train", "/etc/hostname")]
+)
+def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, stage: str, artifact: str) -> None:
+    run = {"experiment": "e", "pipeline": "p", "stage": stage, "key": "k", "params": {}, "tags": {}}
+    lines = [encode({"run": run, "time": 1}), encode({"artifact": artifact})]
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/a.jsonl").write_bytes(b"".join(lines))
+    with pytest.raises(DataError, match="is no name of a file below a folder"):
+        take_in(tmp_path / "there")
+    assert not list(spool_folder().rglob("hostname"))
