@@ -16,10 +16,19 @@ from pipelines.runs.digest import sha256_hex
 
 
 def answer_of(depot: Depot, name: Name) -> Answer | None:
-    """What came of a job; None while it is at work, of one that was killed, and where it is damaged."""
+    """What came of a job; None while it is at work, and of one that was killed.
+
+    Raises:
+        DataError: it is damaged.
+    """
     content = depot.noted(answer_note(str(name)))
+    return Answer.decode(content) if content else None
+
+
+def usable_answer_of(depot: Depot, name: Name) -> Answer | None:
+    """The same; None also where it is damaged."""
     with suppress(DataError):
-        return Answer.decode(content) if content else None
+        return answer_of(depot, name)
     return None
 
 
@@ -67,7 +76,9 @@ class _Before:
         """As it is now."""
         request = _request_of(depot, name)
         here = request is None or request.place == asked.place
-        return cls(name, request, answer_of(depot, name), backend.status(str(name)).state if here else State.MISSING)
+        return cls(
+            name, request, usable_answer_of(depot, name), backend.status(str(name)).state if here else State.MISSING
+        )
 
     def refuse_other(self, asked: Request, backend: Backend) -> None:
         """Unless it works on what is asked."""

@@ -12,7 +12,7 @@ from pipelines.backends.backend import State
 from pipelines.errors import DataError, Interrupted, JobFailed, ParamsError
 from pipelines.remote.collect import keep
 from pipelines.remote.follow import COME_BACK, Detach, follow
-from pipelines.remote.start import answer_of, job_for
+from pipelines.remote.start import job_for, usable_answer_of
 from pipelines.tracking.changes import holds_secret
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Work:
             JobFailed: another one would fail as well.
             Interrupted: it was asked to stop.
         """
-        answer = answer_of(self._depot, name)
+        answer = usable_answer_of(self._depot, name)
         if answer is None:
             if status.state is State.STOPPED:
                 raise Interrupted(f"job {name} was stopped from elsewhere; the same command goes on with its work")
