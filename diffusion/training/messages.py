@@ -24,9 +24,13 @@ def receive(tensor: Tensor, sender: int) -> None:
 
 
 def exchange(ours: Tensor, theirs: Tensor, partner: int) -> None:
-    """Send `ours`, and overwrite `theirs` with what the partner sends meanwhile."""
+    """Send `ours`, and overwrite `theirs` with what the partner sends meanwhile.
+
+    The receive comes first: gloo lets the partner send when it has been told that there is room, and that word would
+    wait behind all of `ours`, so that the two ways were used one after the other.
+    """
     there = _room(theirs)
-    messages = [dist.P2POp(dist.isend, _carried(ours), partner), dist.P2POp(dist.irecv, there, partner)]
+    messages = [dist.P2POp(dist.irecv, there, partner), dist.P2POp(dist.isend, _carried(ours), partner)]
     for message in dist.batch_isend_irecv(messages):
         message.wait()
     _arrive(theirs, there)

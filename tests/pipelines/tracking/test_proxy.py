@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 
 import psutil
 import pytest
@@ -24,6 +25,8 @@ from tests.pipelines.tracking.stepper import FILE_EVERY, loss, settings_for, ste
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(1500)]
 
 STEPS, REPETITIONS = 1000, 2
+STEP_S = 0.025
+"""Of the default job on one core it is twice that."""
 _BLOCK = bytes(1 << 16)
 
 
@@ -41,10 +44,23 @@ def proxy(server: int) -> Iterator[Proxy]:
     proxy.close()
 
 
-def work() -> None:
-    """Some milliseconds of one core, mostly outside of Python, as a step's are."""
-    for _ in range(192):
+def some_work(blocks: int) -> float:
+    """Seconds of one core, mostly outside of Python, as a step's are."""
+    began = time.perf_counter()
+    for _ in range(blocks):
         hashlib.sha256(_BLOCK).digest()
+    return time.perf_counter() - began
+
+
+@cache
+def blocks_of_a_step() -> int:
+    """As many as take STEP_S on this machine."""
+    return round(STEP_S * 100 / statistics.median(some_work(100) for _ in range(21)))
+
+
+def work() -> None:
+    """A step's."""
+    some_work(blocks_of_a_step())
 
 
 def history_of(store, stage: str, key: str) -> tuple[str, dict[str, Counter]]:
@@ -69,31 +85,34 @@ class Told:
         with stage_run("train", workplace.params, settings_for(url), key=key) as tracker:
             time.sleep(0.1)
             (sender,) = (each.native_id for each in threading.enumerate() if each.name == "mlflow-sender")
-            began = time.perf_counter()
+            self.walls: list[float] = []
             for step in range(STEPS):
+                began = time.perf_counter()
                 work()
                 before = time.thread_time()
                 tracker.metrics(step, {"loss": loss(step)})
                 calls.append(time.thread_time() - before)
-            self.inside_s = STEPS * statistics.median(calls)
-            self.wall_s = time.perf_counter() - began
+                self.walls.append(time.perf_counter() - began)
+            self.inside_s = statistics.median(calls)
             used = {each.id: each.user_time + each.system_time for each in psutil.Process().threads()}
-            self.sender_s = used[sender]
+            self.sender_s = used[sender] / STEPS
 
 
-def untracked() -> float:
-    began = time.perf_counter()
+def untracked() -> list[float]:
+    walls = []
     for _ in range(STEPS):
+        began = time.perf_counter()
         work()
-    return time.perf_counter() - began
+        walls.append(time.perf_counter() - began)
+    return walls
 
 
 def test_a_stage_is_as_fast_whatever_the_server_does(workplace, proxy, capsys):
-    """Asserted is the CPU time that tracking takes: of the stage's own thread (the median call) and of the sender's.
+    """The median step's wall time with tracking and without, in turn; and the CPU time that tracking takes: of the
+    stage's own thread (the median call) and of the sender's.
 
     A call takes 7 microseconds, and ten times that where a step has emptied the caches, as here. The sender needs some
-    tenths of a second to begin with, then 50 microseconds for a number, also for those of earlier runs. The ratio of
-    the wall times says more of what else this machine does, and is printed.
+    tenths of a second to begin with, then 50 microseconds for a number, also for those of earlier runs.
     """
     quiet_mlflow(settings_for(proxy.url))
     modes = [Mode.HEALTHY, Mode.SLOW, Mode.FAILS, Mode.FAILS_AFTER, Mode.CUTS_AFTER, Mode.HANGS, Mode.REFUSED]
@@ -102,21 +121,21 @@ def test_a_stage_is_as_fast_whatever_the_server_does(workplace, proxy, capsys):
     for repetition in range(REPETITIONS):
         for place, mode in enumerate(modes):
             if place % 3 == 0:
-                plain.append(untracked())
+                plain += untracked()
             proxy.mode, proxy.reading_works = mode, mode in (Mode.FAILS_AFTER, Mode.CUTS_AFTER)
             told[mode].append(Told(workplace, proxy.url, f"{mode.name}-{repetition}"))
     base = statistics.median(plain)
     with capsys.disabled():
-        print(f"\n{STEPS} steps of {1000 * base / STEPS:.1f} ms")
+        print(f"\n{STEPS} steps of {1000 * base:.1f} ms")
         for mode, runs in told.items():
-            wall, inside, sender = (
-                statistics.median(getattr(run, name) for run in runs) / base
-                for name in ("wall_s", "inside_s", "sender_s")
+            wall = statistics.median(wall for run in runs for wall in run.walls) / base
+            inside, sender = (
+                statistics.median(getattr(run, name) for run in runs) / base for name in ("inside_s", "sender_s")
             )
-            print(f"{mode.name:12} wall {wall - 1:+.1%}  in the tracker {inside:.2%}  the sender's CPU {sender:.2%}")
+            print(f"{mode.name:12} wall {wall - 1:+.2%}  in the tracker {inside:.2%}  the sender's CPU {sender:.2%}")
     for runs in told.values():
-        assert statistics.median(run.inside_s for run in runs) < 0.05 * base
-        assert statistics.median(run.sender_s for run in runs) < 1
+        assert statistics.median(run.inside_s for run in runs) < 0.01 * base
+        assert statistics.median(run.sender_s for run in runs) < 1 / STEPS
 
     proxy.mode = Mode.HEALTHY
     assert send(settings_for(proxy.url, timeout_s=10), others=False)
