@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore"), pytest.mar
 
 STEPS, REPETITIONS = 1000, 2
 STEP_S = 0.025
-"""Of the default job on one core it is twice that."""
+"""A step of the default job takes four times as long."""
 _BLOCK = bytes(1 << 16)
 
 
