@@ -116,7 +116,7 @@ class S3Depot:
         """A listing."""
         found, bucket, key = {}, *self._at(prefix).values()
         before = len(key) - len(prefix)
-        with s3_errors(f"{self.uri} could not be listed"):
+        with s3_errors(f"{self._where(prefix)} could not be listed"):
             for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
                 for each in page.get("Contents", []):
                     found[each["Key"][before:]] = Stored(each["Size"], each["LastModified"].timestamp())

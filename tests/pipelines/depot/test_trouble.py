@@ -40,6 +40,8 @@ def everything(depot, folder, tmp_path):
         "new note": lambda: depot.note("name", b"", new=True),
         "noted": lambda: depot.noted("name"),
         "notes": lambda: depot.notes(""),
+        "stored": lambda: depot.stored("objects/"),
+        "remove": lambda: depot.remove("objects/none"),
         "here": ref.here,
     }
 

@@ -27,6 +27,12 @@ def depot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalDepot:
     return LocalDepot(tmp_path / "depot")
 
 
+def changed(**sections: dict[str, object]) -> Params:
+    """Those of the digits, but for these."""
+    values = DIGITS.model_dump(mode="json", by_alias=True)
+    return Params.model_validate(values | {name: values[name] | change for name, change in sections.items()})
+
+
 def test_places_are_those_of_this_project() -> None:
     assert settings_there(Settings(storage=StorageSettings(uri="../runs")))["storage"]["uri"] == str(
         workspace().parent / "runs"
@@ -37,7 +43,7 @@ def test_places_are_those_of_this_project() -> None:
 
 @pytest.mark.parametrize("path", ["/data/images", "../images"])
 def test_images_outside_of_the_project_are_refused(depot: LocalDepot, path: str) -> None:
-    params = Params.model_validate(DIGITS | {"data": {**DIGITS["data"], "path": path}})
+    params = changed(data={"path": path})
     with pytest.raises(ParamsError, match=f"{path} is outside of the project"):
         request_of("prepare", params, Settings(), depot, "here")
 
@@ -57,13 +63,7 @@ def test_weights_of_a_network_from_elsewhere_go_along(
         (tmp_path / "project" / name).symlink_to(workspace() / name)
     monkeypatch.setattr("pipelines.remote.pack.workspace", lambda: tmp_path / "project")
     monkeypatch.setattr("pipelines.remote.pack.code_names", lambda: ["params.yaml"])
-    params = Params.model_validate(
-        DIGITS
-        | {
-            "reference": {**DIGITS["reference"], "extractor": "inception"},
-            "sample": {**DIGITS["sample"], "count": 5000},
-        }
-    )
+    params = changed(reference={"extractor": "inception"}, sample={"count": 5000})
     request = request_of("reference", params, Settings(), depot, "here")
     lay_out(request, tmp_path / "there")
     there = Path(request.settings["weights"]["inception"])
