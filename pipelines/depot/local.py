@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.depot.depot import damaged, missing, note_name, object_name
-from pipelines.depot.stream import LEFTOVER, Hashed, appearing, beside, copy, describe, disk_errors
+from pipelines.depot.stream import LEFTOVER, Hashed, appearing, beside, copy, describe, disk_errors, sync
 from pipelines.errors import DataError
+from pipelines.runs.commit import make_folder
 from pipelines.runs.manifest import FileEntry
 
 _DAY_S = 24 * 3600.0
@@ -77,14 +78,13 @@ class LocalDepot:
         """Written beside its name, then renamed, or linked where it must be new."""
         path = self.folder / note_name(name)
         with disk_errors(f"{path} could not be written"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not new:
-                with appearing(path) as building:
-                    building.write_bytes(content)
-                return True
+            make_folder(path.parent)
             with beside(path) as building:
                 building.write_bytes(content)
-                return _link(building, path)
+                sync(building)  # an empty file would claim the name for ever
+                written = _link(building, path) if new else bool(building.replace(path))
+            sync(path.parent)
+        return written
 
     def noted(self, name: str) -> bytes | None:
         """The file's content."""
@@ -96,11 +96,16 @@ class LocalDepot:
                 return None
 
     def notes(self, prefix: str) -> list[str]:
-        """The names of files."""
+        """The names of files, of which nothing beside the prefix is looked at: there may be many trees."""
         root = self.folder / "notes"
-        with disk_errors(f"{root} could not be listed"):
-            found = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
-        return sorted(name for name in found if name.startswith(prefix) and not name.endswith(LEFTOVER))
+        folder, _, begin = prefix.rpartition("/")
+        with disk_errors(f"{root / folder} could not be listed"):
+            try:
+                there = [path for path in (root / folder).iterdir() if path.name.startswith(begin)]
+            except _ABSENT:
+                return []
+            files = [path for one in there for path in (one, *one.rglob("*")) if path.is_file()]
+        return sorted(path.relative_to(root).as_posix() for path in files if not path.name.endswith(LEFTOVER))
 
     def _path(self, entry: FileEntry) -> Path:
         return self.folder / object_name(entry)
