@@ -15,49 +15,82 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from pipelines.errors import ParamsError, PipelineError
+from pipelines.errors import DataError, Interrupted, ParamsError, PipelineError
 from pipelines.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from pipelines.backends.backend import Backend
+    from pipelines.backends.backend import Backend, Status
+    from pipelines.depot.depot import Depot
+    from pipelines.remote.names import Name
 
 _SAVING_S = 120.0
 """How long `cancel` waits for a job to save."""
 
 
 def show(settings: Settings, backend: Backend) -> None:
-    """A table: name, how it is, what came of it."""
+    """A table, the newest first: name, how long ago it was asked for, how it is, what came of it."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    from pipelines.backends.backend import State, Status
     from pipelines.depot.address import depot_of
     from pipelines.remote.names import parse
-    from pipelines.remote.start import answer_of
 
     depot = depot_of(settings)
     notes = depot.notes("jobs/")
-    names = sorted({name for note in notes if (name := parse(note.split("/")[1]))})
+    names = {name for note in notes if (name := parse(note.split("/")[1]))}
     if not names:
         print(f"no job was started on {backend} for the depot {depot.uri}")
         return
     known = backend.attach("")
-    table = Table("job", "is", "came to", title=f"jobs on {backend}", title_justify="left")
-    for name in names:
-        answer = answer_of(depot, name)
-        came = "" if answer is None else "its outputs are there" if answer.exit_status == 0 else answer.said
-        status = known.get(str(name))
-        table.add_row(str(name), str(status.state) if status else "forgotten", came)
+    jobs = [(known.get(str(name), Status(State.MISSING)), name) for name in names]
+    table = Table(title=f"jobs on {backend}", title_justify="left")
+    for column in ("job", "age", "is"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("came to")
+    for status, name in sorted(jobs, key=lambda job: (job[0].asked_at or 0.0, job[1]), reverse=True):
+        is_now = "forgotten" if status.state is State.MISSING else str(status.state)
+        table.add_row(str(name), _age(status.asked_at), is_now, Text(_came_to(depot, name, status)))
     Console().print(table)
+
+
+def _came_to(depot: Depot, name: Name, status: Status) -> str:
+    from pipelines.remote.start import answer_of
+
+    try:
+        answer = answer_of(depot, name)
+    except DataError:
+        return "damaged"
+    if answer is None:
+        return status.message
+    return "its outputs are there" if answer.exit_status == 0 else answer.said
+
+
+def _age(asked_at: float | None) -> str:
+    if asked_at is None:
+        return ""
+    seconds = time.time() - asked_at
+    size, unit = next((one for one in ((86400, "d"), (3600, "h"), (60, "min")) if seconds >= one[0]), (1, "s"))
+    return f"{seconds / size:.0f} {unit}"
 
 
 def logs(name: str, backend: Backend) -> None:
     """All that a job has said, and says until it ends."""
     from pipelines.backends.backend import State
-    from pipelines.remote.follow import follow
+    from pipelines.remote.follow import Detach, follow, read_again
 
-    if backend.status(name).state is State.MISSING:
+    status = backend.status(name)
+    if status.state is State.MISSING:
         raise PipelineError(f"{backend} knows no job {name}; `python -m pipelines.jobs` lists them")
-    print(f"{name}: {follow(name, backend).state}", file=sys.stderr)
+    try:
+        if status.state.ended:
+            read_again(name, backend)
+        else:
+            status = follow(name, backend)
+    except Detach:
+        raise Interrupted(f"job {name} goes on, on {backend}") from None
+    print(f"{name}: {status.state}", file=sys.stderr)
 
 
 def cancel(name: str, backend: Backend) -> None:

@@ -36,7 +36,9 @@ class Status:
 
     state: State
     message: str = ""
-    """What the backend says of it, for a person."""
+    """What the backend says of it, for a person: one line."""
+    asked_at: float | None = field(default=None, compare=False)
+    """When it was submitted, in seconds since 1970; None where the backend does not say."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ class Backend(Protocol):
 
     def __str__(self) -> str:
         """Where it is, for a person."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Where its jobs are known. It is equal, on whatever machines, only for backends that know the same jobs."""
         ...
 
     def submit(self, submission: Submission) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from urllib.parse import urlsplit
 
 from pipelines.backends.backend import Backend
+from pipelines.backends.place import shown
 from pipelines.cluster.token import refuse_without_token
 from pipelines.errors import ParamsError
 from pipelines.project import state, workspace
@@ -17,7 +19,7 @@ def backend_of(settings: Settings) -> Backend | None:
     """What the settings name; None where stages run in the process that DVC starts.
 
     Raises:
-        ParamsError: the settings contradict each other.
+        ParamsError: the settings contradict each other, or the environment.
         TrainingError: Ray's job server is on another machine, and no token is set.
     """
     address = settings.ray.address or ""
@@ -42,6 +44,7 @@ def backend_of(settings: Settings) -> Backend | None:
                     f"jobs.backend ray wants the cluster's job server in ray.address, http://HEAD:8265; got "
                     f"{settings.ray.address}"
                 )
+            _refuse_detour(address)
             refuse_without_token(address, urlsplit(address).hostname or "", insecure=settings.ray.insecure)
             return RayJobs(address, workspace() / LOCK if settings.jobs.environment == "lock" else None)
         case "kuberay":
@@ -52,3 +55,13 @@ def backend_of(settings: Settings) -> Backend | None:
             from pipelines.backends.slurm import Slurm
 
             return Slurm(state() / "jobs" / "slurm", settings.jobs.sbatch)
+
+
+def _refuse_detour(address: str) -> None:
+    """Ray's client would go where RAY_API_SERVER_ADDRESS leads, whatever address it is given."""
+    other = os.environ.get("RAY_API_SERVER_ADDRESS")
+    if other and other.rstrip("/") != address.rstrip("/"):
+        raise ParamsError(
+            f"ray.address (or RAY_ADDRESS) is {shown(address)}, but RAY_API_SERVER_ADDRESS, which wins in Ray, is "
+            f"{other.rpartition('@')[2]}: unset it"
+        )

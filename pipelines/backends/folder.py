@@ -58,6 +58,11 @@ class JobFolder:
         """Whether there is such a job."""
         return (self.path / _LOCK).exists()
 
+    @property
+    def asked_at(self) -> float:
+        """When it was laid out, in seconds since 1970."""
+        return (self.path / _LOCK).stat().st_mtime
+
     @contextmanager
     def make(self, code: Path) -> Iterator[int]:
         """Lay it out with a copy of `code`, all at once, and hold its lock for the length of the block.

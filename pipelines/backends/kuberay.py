@@ -9,13 +9,18 @@ import re
 import selectors
 import shlex
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipelines.backends import place
 from pipelines.backends.backend import AlreadyThere, State, Status, Submission, Unreachable
-from pipelines.backends.text import decoded
+from pipelines.backends.text import decoded, gist
 from pipelines.errors import ParamsError, PipelineError
 from pipelines.project import workspace
 
@@ -24,6 +29,10 @@ _CODE = "/opt/diffusion"
 """Where the image has it (infra/docker/Dockerfile)."""
 _CANCELLED = "diffusion-pipelines/cancelled"
 """Annotation of a job that we have suspended: one that others have suspended, Kueue for example, waits."""
+_OURS = {"app.kubernetes.io/managed-by": "diffusion-pipelines"}
+"""Label of the jobs that were submitted here."""
+_KEPT_S = 30 * 24 * 3600.0
+"""How long after it was submitted the record of a job is left that has ended; its pods are gone long before."""
 _REQUEST_S = 20.0
 _ANSWER_S = 60.0
 """Of one kubectl with all its requests; a plugin that gets its credentials may hang, too."""
@@ -45,10 +54,23 @@ class KubeRay:
     def __str__(self) -> str:
         return f"Kubernetes ({self._overlay})"
 
+    @cached_property
+    def place(self) -> str:
+        """A namespace of the server that kubectl asks; on a pod that is its own cluster's."""
+        context: dict[str, Any] = {}
+        with suppress(_Refused):  # no kubeconfig
+            context = json.loads(_kubectl("config", "view", "--minify", "-o", "json"))
+        server = context["clusters"][0]["cluster"]["server"] if context else "https://localhost"
+        usual = context["contexts"][0]["context"].get("namespace", "default") if context else ""
+        namespace = self._template["metadata"].get("namespace", usual)
+        return f"Kubernetes, {place.of_server(server)}, {namespace}"
+
     def submit(self, submission: Submission) -> None:
         """The code is the image's: from it the command brings what else it needs."""
+        self._forget()
         job = copy.deepcopy(self._template)
         job["metadata"]["name"] = submission.name
+        job["metadata"].setdefault("labels", {}).update(_OURS)
         job["spec"]["entrypoint"] = _entrypoint(submission)
         (head, *_) = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
         head["env"] = _with(head.get("env", []), submission.environment)
@@ -63,20 +85,28 @@ class KubeRay:
     def attach(self, prefix: str) -> dict[str, Status]:
         """From the namespace's RayJobs."""
         try:
-            jobs = json.loads(self._ask("get", _RAYJOBS, "-o", "json"))["items"]
+            jobs = self._listed(_RAYJOBS)
         except _Refused as refused:
             raise Unreachable(f"{self} does not list its jobs: {refused}") from None
         named = {job["metadata"]["name"]: job for job in jobs}
         return {name: _status(job) for name, job in named.items() if name.startswith(prefix)}
 
     def status(self, name: str) -> Status:
-        """What the operator has written on the RayJob."""
+        """What the operator has written on the RayJob, and what one of its pods waits for."""
         try:
-            return _status(json.loads(self._ask("get", _RAYJOBS, name, "-o", "json")))
+            job = json.loads(self._ask("get", _RAYJOBS, name, "-o", "json"))
         except _Refused as refused:
             if refused.reason == "NotFound" and f'{_RAYJOBS} "{name}"' in str(refused):
                 return Status(State.MISSING)
             raise Unreachable(f"{self} does not say how job {name} is: {refused}") from None
+        status, cluster = _status(job), job.get("status", {}).get("rayClusterName")
+        if status.state is not State.WAITING or not cluster:
+            return status
+        pods = []
+        with suppress(_Refused):
+            pods = self._listed("pods", f"--selector=ray.io/cluster={cluster}")
+        reasons = filter(None, map(_reason, pods))
+        return replace(status, message=", ".join([status.message, *reasons][:2]))
 
     def logs(self, name: str, skip: int = 0) -> Iterator[str]:
         """Of the pod that follows the job on its cluster; it is gone with a job that is cancelled."""
@@ -92,6 +122,18 @@ class KubeRay:
         except _Refused as refused:
             words = f"{self} did not stop job {name}: {refused}"
             raise Unreachable(words) if refused.by_nobody else PipelineError(words) from None
+
+    def _forget(self) -> None:
+        """Delete records of jobs that have ended: the operator deletes what they ran on, and keeps them for ever."""
+        with suppress(_Refused):
+            ours = self._listed(_RAYJOBS, *(f"--selector={name}={value}" for name, value in _OURS.items()))
+            statuses = {job["metadata"]["name"]: _status(job) for job in ours}
+            until = time.time() - _KEPT_S
+            old = [
+                name for name, status in statuses.items() if status.state.ended and (status.asked_at or until) < until
+            ]
+            if old:
+                self._ask("delete", _RAYJOBS, "--wait=false", *old)
 
     @cached_property
     def _template(self) -> dict[str, Any]:
@@ -113,6 +155,10 @@ class KubeRay:
     def _namespace(self) -> list[str]:
         namespace = self._template["metadata"].get("namespace")
         return [f"--namespace={namespace}"] if namespace else []
+
+    def _listed(self, *words: str) -> list[dict[str, Any]]:
+        objects: list[dict[str, Any]] = json.loads(self._ask("get", *words, "-o", "json"))["items"]
+        return objects
 
     def _ask(self, *words: str, text: str = "") -> str:
         return _kubectl(*self._namespace, f"--request-timeout={_REQUEST_S:g}s", *words, text=text)
@@ -186,9 +232,23 @@ def _with(variables: list[dict[str, Any]], more: Mapping[str, str]) -> list[dict
 def _status(job: Mapping[str, Any]) -> Status:
     there = job.get("status", {})
     phase, outcome = there.get("jobDeploymentStatus", ""), there.get("jobStatus", "")
-    first_line = there.get("message", "").partition("\n")[0]
-    about = ", ".join(word for word in (phase, there.get("reason"), outcome, first_line) if word)
-    return Status(_state(phase, outcome, cancelled=_CANCELLED in job["metadata"].get("annotations", {})), about)
+    about = ", ".join(word for word in (phase, there.get("reason"), outcome, gist(there.get("message", ""))) if word)
+    state = _state(phase, outcome, cancelled=_CANCELLED in job["metadata"].get("annotations", {}))
+    asked_at = job["metadata"].get("creationTimestamp")
+    return Status(state, about, datetime.fromisoformat(asked_at).timestamp() if asked_at else None)
+
+
+def _reason(pod: Mapping[str, Any]) -> str:
+    """Why a pod does not run; empty where Kubernetes gives no reason."""
+    there, name = pod.get("status", {}), pod["metadata"]["name"]
+    for one in (*there.get("initContainerStatuses", []), *there.get("containerStatuses", [])):
+        waiting = one["state"].get("waiting", {})
+        if "message" in waiting:  # else it is only being made
+            return gist(f"{name}: {waiting['reason']}, {waiting['message']}")
+    for one in there.get("conditions", []):
+        if one["type"] == "PodScheduled" and one["status"] == "False":
+            return gist(f"{name}: {one.get('reason')}, {one.get('message')}")
+    return ""
 
 
 def _state(phase: str, outcome: str, *, cancelled: bool) -> State:

@@ -7,11 +7,12 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
+from pipelines.backends import place
 from pipelines.backends.backend import State, Status, Submission
 from pipelines.backends.folder import JobFolder, names_of_jobs
 
@@ -24,6 +25,11 @@ class Local:
 
     def __str__(self) -> str:
         return "this machine"
+
+    @property
+    def place(self) -> str:
+        """This folder of this machine."""
+        return place.of_folder(self.folder)
 
     def submit(self, submission: Submission) -> None:
         """In a session of its own, so that neither Ctrl-C nor the end of a terminal reaches it."""
@@ -48,13 +54,7 @@ class Local:
     def status(self, name: str) -> Status:
         """By its lock and its exit status."""
         job = self._job(name)
-        if not job.there:
-            return Status(State.MISSING)
-        held = job.held  # before its exit status, which is written while it is held
-        if held and job.exit_status is None:
-            return Status(State.RUNNING if job.process else State.WAITING)
-        begun = job.process is not None
-        return job.end("its processes were killed" if begun else "it did not begin: what started it was killed")
+        return replace(_status(job), asked_at=job.asked_at) if job.there else Status(State.MISSING)
 
     def logs(self, name: str, skip: int = 0) -> Iterator[str]:
         """Its file."""
@@ -73,3 +73,11 @@ class Local:
 
     def _job(self, name: str) -> JobFolder:
         return JobFolder(self.folder / name)
+
+
+def _status(job: JobFolder) -> Status:
+    held = job.held  # before its exit status, which is written while it is held
+    if held and job.exit_status is None:
+        return Status(State.RUNNING if job.process else State.WAITING)
+    begun = job.process is not None
+    return job.end("its processes were killed" if begun else "it did not begin: what started it was killed")

@@ -11,12 +11,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
+from pipelines.backends import place
 from pipelines.backends.backend import AlreadyThere, State, Status, Submission, Unreachable
+from pipelines.backends.text import gist
 from pipelines.errors import PipelineError, first_line
 
 Answer = TypeVar("Answer")
@@ -50,7 +52,12 @@ class RayJobs:
         self._lock = lock
 
     def __str__(self) -> str:
-        return f"the Ray cluster at {_shown(self._address)}"
+        return f"the Ray cluster at {place.shown(self._address)}"
+
+    @property
+    def place(self) -> str:
+        """The job server's address."""
+        return f"Ray, {place.of_server(self._address)}"
 
     def submit(self, submission: Submission) -> None:
         """Its code travels as the working directory, to the driver and to each worker."""
@@ -97,32 +104,13 @@ class RayJobs:
 
     def logs(self, name: str, skip: int = 0) -> Iterator[str]:
         """Over a websocket, from a thread: the stream is asynchronous, and may hang where a link is cut."""
-        from aiohttp import ClientError
-
-        pieces: queue.Queue[str | Exception | None] = queue.Queue()
-
-        async def read() -> None:
-            tail: AsyncIterator[str] = self._client.tail_job_logs(name)
-            async for piece in tail:
-                pieces.put(piece)
-
-        def follow() -> None:
-            try:
-                asyncio.run(read())
-            except (ClientError, OSError, RuntimeError):  # one that breaks is one that ends
-                pieces.put(None)
-            except Exception as error:
-                pieces.put(error)
-            else:
-                pieces.put(None)
-
-        threading.Thread(target=follow, name="job logs", daemon=True).start()
-        while (piece := _next(pieces)) is not None:
-            if isinstance(piece, Exception):
+        with _reading(lambda: self._client.tail_job_logs(name)) as pieces:
+            while isinstance(piece := _next(pieces), str):
+                rest, skip = piece[skip:], max(0, skip - len(piece))
+                if rest:
+                    yield rest
+            if piece is not None:
                 raise piece
-            rest, skip = piece[skip:], max(0, skip - len(piece))
-            if rest:
-                yield rest
 
     def cancel(self, name: str) -> None:
         """SIGTERM, and after RAY_JOB_STOP_WAIT_TIME_S of the cluster's head (3 s where it is not set) SIGKILL."""
@@ -183,6 +171,40 @@ _TOKEN = (
 )
 
 
+@contextmanager
+def _reading(stream: Callable[[], AsyncIterator[str]]) -> Iterator[queue.Queue[str | Exception | None]]:
+    """What comes on a stream, and None at its end, while the block lasts; then its connection is closed."""
+    from aiohttp import ClientError
+
+    pieces: queue.Queue[str | Exception | None] = queue.Queue()
+
+    async def read() -> None:
+        async for piece in stream():
+            pieces.put(piece)
+
+    loop = asyncio.new_event_loop()
+    reading = loop.create_task(read())
+
+    def follow() -> None:
+        end: Exception | None = None
+        try:
+            loop.run_until_complete(reading)
+        except (ClientError, OSError, RuntimeError, asyncio.CancelledError):
+            pass  # one that breaks is one that ends
+        except Exception as error:
+            end = error
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+        pieces.put(end)
+
+    threading.Thread(target=follow, name="job logs", daemon=True).start()
+    try:
+        yield pieces
+    finally:
+        with suppress(RuntimeError):  # it has ended
+            loop.call_soon_threadsafe(reading.cancel)
+
+
 def _next(pieces: queue.Queue[str | Exception | None]) -> str | Exception | None:
     try:
         return pieces.get(timeout=_SILENT_S)
@@ -191,7 +213,8 @@ def _next(pieces: queue.Queue[str | Exception | None]) -> str | Exception | None
 
 
 def _status(job: Any) -> Status:
-    return Status(_STATES[str(job.status.value)], job.message or "")
+    asked_at = job.start_time / 1000 if job.start_time else None
+    return Status(_STATES[str(job.status.value)], gist(job.message or ""), asked_at)
 
 
 def _reason(error: Exception) -> str:
@@ -199,9 +222,3 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = [line for line in lines if "already" in line or "does not exist" in line]
     return (said or lines or [first_line(error)])[-1][:300]
-
-
-def _shown(address: str) -> str:
-    """Without a name or password in it."""
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

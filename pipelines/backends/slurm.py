@@ -8,9 +8,10 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipelines.backends import place
 from pipelines.backends.backend import State, Status, Submission, Unreachable
 from pipelines.backends.folder import JobFolder, names_of_jobs
 from pipelines.errors import PipelineError
@@ -41,6 +42,11 @@ class Slurm:
 
     def __str__(self) -> str:
         return "Slurm"
+
+    @property
+    def place(self) -> str:
+        """This folder, as this machine sees it."""
+        return f"Slurm, {place.of_folder(self.folder)}"
 
     def submit(self, submission: Submission) -> None:
         """The environment goes along as it does with any sbatch, and on no command line."""
@@ -75,7 +81,7 @@ class Slurm:
 
     def cancel(self, name: str) -> None:
         """One that runs is asked to save and leave, as `scancel` itself would not give it the time."""
-        there = _known([name]).get(name)
+        there = self._known([name]).get(name)
         if there is None or there.state in _ENDED:
             return
         self._job(name).cancel()
@@ -91,8 +97,26 @@ class Slurm:
 
     def _statuses(self, names: Sequence[str]) -> dict[str, Status]:
         starting = {name for name in names if self._job(name).held}  # before Slurm is asked, which will know them then
-        known = _known(names)
-        return {name: self._status(name, known.get(name), starting=name in starting) for name in names}
+        known = self._known(names)
+        found = {name: self._status(name, known.get(name), starting=name in starting) for name in names}
+        return {name: replace(status, asked_at=self._job(name).asked_at) for name, status in found.items()}
+
+    def _known(self, names: Sequence[str]) -> dict[str, _Known]:
+        """Those that wait, run, or ended a moment ago; by their folders, as another project's may have the same names.
+
+        Raises:
+            Unreachable: Slurm does not say.
+        """
+        if not names:
+            return {}
+        ours = {str(self._job(name).path): name for name in names}
+        options = ["--me", "--states=all", "--noheader", "--format=%A|%T|%r|%Z", f"--name={','.join(names)}"]
+        try:
+            lines = _ask("squeue", *options).splitlines()
+        except _Refused as refused:
+            raise Unreachable(f"Slurm does not say how its jobs are: {refused}") from None
+        rows = (line.split("|", 3) for line in lines)
+        return {ours[folder]: _Known(number, state, why) for number, state, why, folder in rows if folder in ours}
 
     def _status(self, name: str, there: _Known | None, *, starting: bool) -> Status:
         job = self._job(name)
@@ -118,23 +142,6 @@ class _Known:
 
 class _Refused(Exception):
     """A program of Slurm's ended with an error; its words."""
-
-
-def _known(names: Sequence[str]) -> dict[str, _Known]:
-    """Those of this user's jobs that wait, run, or ended a moment ago.
-
-    Raises:
-        Unreachable: Slurm does not say.
-    """
-    if not names:
-        return {}
-    options = ["--me", "--states=all", "--noheader", "--format=%A|%T|%r|%j", f"--name={','.join(names)}"]
-    try:
-        lines = _ask("squeue", *options).splitlines()
-    except _Refused as refused:
-        raise Unreachable(f"Slurm does not say how its jobs are: {refused}") from None
-    rows = (line.split("|", 3) for line in lines)
-    return {name: _Known(number, state, reason) for number, state, reason, name in rows}
 
 
 def _error(words: str) -> PipelineError:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.depot.depot import Stored, damaged, missing, note_name, object_name
-from pipelines.depot.stream import LEFTOVER, Hashed, appearing, beside, copy, describe, disk_errors
+from pipelines.depot.stream import LEFTOVER, Hashed, appearing, beside, copy, describe, disk_errors, sync
 from pipelines.errors import DataError
+from pipelines.runs.commit import make_folder
 from pipelines.runs.manifest import FileEntry
 
 _DAY_S = 24 * 3600.0
@@ -77,14 +78,13 @@ class LocalDepot:
         """Written beside its name, then renamed, or linked where it must be new."""
         path = self.folder / note_name(name)
         with disk_errors(f"{path} could not be written"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not new:
-                with appearing(path) as building:
-                    building.write_bytes(content)
-                return True
+            make_folder(path.parent)
             with beside(path) as building:
                 building.write_bytes(content)
-                return _link(building, path)
+                sync(building)  # an empty file would claim the name for ever
+                written = _link(building, path) if new else bool(building.replace(path))
+            sync(path.parent)
+        return written
 
     def noted(self, name: str) -> bytes | None:
         """The file's content."""
@@ -97,21 +97,19 @@ class LocalDepot:
 
     def notes(self, prefix: str) -> list[str]:
         """The names of files."""
-        root = self.folder / "notes"
-        with disk_errors(f"{root} could not be listed"):
-            found = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
-        return sorted(name for name in found if name.startswith(prefix) and not name.endswith(LEFTOVER))
+        return sorted(name.removeprefix("notes/") for name in self.stored(f"notes/{prefix}"))
 
     def stored(self, prefix: str) -> dict[str, Stored]:
-        """Files; those being written are left out."""
-        top = self.folder / prefix.rpartition("/")[0]
+        """Files that are whole. Nothing beside the prefix is looked at: there may be many."""
+        folder, _, begin = prefix.rpartition("/")
         found = {}
-        with disk_errors(f"{top} could not be listed"):
-            for path in top.rglob("*"):
-                with suppress(FileNotFoundError):  # removed meanwhile
-                    name, status = path.relative_to(self.folder).as_posix(), path.stat()
-                    if path.is_file() and name.startswith(prefix) and not name.endswith(LEFTOVER):
-                        found[name] = Stored(status.st_size, status.st_mtime)
+        with disk_errors(f"{self.folder / folder} could not be listed"), suppress(*_ABSENT):
+            for top in (path for path in (self.folder / folder).iterdir() if path.name.startswith(begin)):
+                for path in (top, *top.rglob("*")):
+                    with suppress(FileNotFoundError):  # removed meanwhile
+                        status = path.stat()
+                        if path.is_file() and not path.name.endswith(LEFTOVER):
+                            found[path.relative_to(self.folder).as_posix()] = Stored(status.st_size, status.st_mtime)
         return found
 
     def remove(self, name: str) -> None:

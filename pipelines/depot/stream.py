@@ -69,7 +69,7 @@ def appearing(target: Path) -> Iterator[Path]:
     """The same, but that it is renamed to `target` if the block ends without an error."""
     with beside(target) as building:
         yield building
-        _sync(building)
+        sync(building)
         building.replace(target)
 
 
@@ -82,8 +82,8 @@ def disk_errors(failed: str) -> Iterator[None]:
         raise StoreError(f"{failed}: {error.strerror or error}. Make room or mend that, then try again") from error
 
 
-def _sync(path: Path) -> None:
-    """Make the content last beyond a power failure before the name does."""
+def sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, last beyond a power failure."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

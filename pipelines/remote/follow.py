@@ -23,6 +23,8 @@ _REST_S = 5.0
 """How long a log may take to bring the last lines of a job that has ended."""
 _PATIENCE_S = 600.0
 """How long a backend may be silent."""
+_LINE = 300
+"""How much is said of why a job waits."""
 
 
 class Detach(Exception):
@@ -39,24 +41,34 @@ def follow(name: str, backend: Backend) -> Status:
     with Relayed() as bars:
         log = _Log(name, backend, bars)
         thread = threading.Thread(target=log.read, name="log", daemon=True)
-        with _detaching():
-            thread.start()
-            status = _end_of(name, backend)
-            log.over.set()
-            thread.join(_REST_S)
-            log.closed = True
+        try:
+            with _detaching():
+                thread.start()
+                status = _end_of(name, backend)
+                log.over.set()
+                thread.join(_REST_S)
+        finally:
+            log.close()
     return status
+
+
+def read_again(name: str, backend: Backend) -> None:
+    """Show all that a job has said which has ended."""
+    with Relayed() as bars:
+        log = _Log(name, backend, bars)
+        log.over.set()
+        log.read()
 
 
 def _end_of(name: str, backend: Backend) -> Status:
     """How a job ended. MISSING counts as an end: its cluster is gone."""
-    heard, told, pause = time.monotonic(), False, _ASK_S[0]
+    heard, told, waits, pause = time.monotonic(), False, "", _ASK_S[0]
     while True:
         try:
             status = backend.status(name)
             if told:
                 print(f"{backend} answers again", file=sys.stderr, flush=True)
-            heard, told = time.monotonic(), False
+            heard, told, waits = time.monotonic(), False, _tell_why(name, status, waits)
             if status.state.ended or status.state is State.MISSING:
                 return status
         except Unreachable as error:
@@ -70,6 +82,16 @@ def _end_of(name: str, backend: Backend) -> Status:
         pause = min(1.3 * pause, _ASK_S[1])
 
 
+def _tell_why(name: str, status: Status, before: str) -> str:
+    """Say what a job waits for, and that it waits no longer, where that is another thing than `before`; what it is."""
+    now = status.message.partition("\n")[0][:_LINE] if status.state is State.WAITING else ""
+    if now and now != before:
+        print(f"job {name} waits: {now}", file=sys.stderr, flush=True)
+    elif before and status.state is State.RUNNING:
+        print(f"job {name} runs", file=sys.stderr, flush=True)
+    return now
+
+
 class _Log:
     """Prints what a job prints, each line once, over as many connections as it takes."""
 
@@ -81,15 +103,23 @@ class _Log:
         self._rest = ""
         self.over = threading.Event()
         """The job has ended."""
-        self.closed = False
-        """Nobody waits for further lines."""
+        self._showing = threading.Lock()
+        self._closed = False
+
+    def close(self) -> None:
+        """Nobody waits for further lines: none is shown after this."""
+        with self._showing:
+            self._closed = True
+        self.over.set()
 
     def read(self) -> None:
         """Until the job has ended and its log, too."""
-        while True:
+        while not self._closed:
             last = self.over.is_set()
             try:
                 for piece in self._backend.logs(self._name, self._read):
+                    if self._closed:
+                        return
                     self._read += len(piece)
                     self._take(piece)
             except PipelineError:
@@ -103,8 +133,9 @@ class _Log:
     def _take(self, piece: str) -> None:
         *lines, self._rest = (self._rest + piece).split("\n")
         for line in lines:
-            if not self.closed and not self._bars.show(line):
-                print(line, flush=True)
+            with self._showing:
+                if not self._closed and not self._bars.show(line):
+                    print(line, flush=True)
 
 
 @contextmanager

@@ -36,7 +36,10 @@ RELAY = "PIPELINES_PROGRESS"
 MARK = "\x1eprogress "
 """With which these begin."""
 TOLD_EVERY_S = 1.0
-"""Seconds between two that are told to a process elsewhere."""
+"""Seconds between two that are told to a process elsewhere, while it may be that somebody waits for the first ones."""
+TOLD_LATER_EVERY_S = 5.0
+"""The same when the work has gone on for `SOON_S`: whoever comes to it then reads them all."""
+SOON_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ class _Lines(Shown):
 
 
 class _Told(Shown):
-    """At most one line every second for a process that shows the bar (`relayed.py`), and one at the end."""
+    """A line every second, later every five, for a process that shows the bar (`relayed.py`), and one at the end."""
 
     def __init__(self, count: Count) -> None:
         super().__init__(count)
@@ -174,7 +177,7 @@ class _Told(Shown):
 
     def show(self) -> None:
         now = time.monotonic()
-        if now - self.told >= TOLD_EVERY_S:
+        if now - self.told >= (TOLD_EVERY_S if now - self.began < SOON_S else TOLD_LATER_EVERY_S):
             self.told = now
             self.tell()
 

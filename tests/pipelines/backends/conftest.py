@@ -1,12 +1,15 @@
-"""Jobs made of a few lines of Python."""
+"""Jobs made of a few lines of Python, and a Kubernetes for jobs of its own."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from pipelines.backends.backend import Backend, State, Submission
+from pipelines.backends.kuberay import KubeRay
+from pipelines.settings import JobSettings
+from tests.pipelines.backends.kubernetes import Cluster, serve
 
 Make = Callable[..., Submission]
 
@@ -34,6 +37,24 @@ def make(tmp_path: Path) -> Make:
         return Submission(name, ("python", "-m", "pipelines.work", "a b", "$HOME"), code, environment)
 
     return make
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """An empty one, to which kubectl is led."""
+    cluster = Cluster("diffusion")
+    with serve(cluster, tmp_path) as (config, _):
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        monkeypatch.setenv("HOME", str(tmp_path))  # where kubectl keeps what it has discovered
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def rendered() -> KubeRay:
+    """Jobs of the usual kustomization."""
+    backend = KubeRay(JobSettings().overlay)
+    assert backend._template  # rendered once for all tests
+    return backend
 
 
 def until(condition: Callable[[], object], seconds: float = 20) -> None:

@@ -1,4 +1,5 @@
-"""As much of Kubernetes' API as kubectl wants to create, show, list and change RayJobs and to follow a job's log."""
+"""As much of Kubernetes' API as kubectl wants to create, show, list, change and delete RayJobs and to follow a job's
+log."""
 
 import json
 import re
@@ -11,7 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from pipelines.backends.backend import Submission
+
 Object = dict[str, Any]
+
+COMMAND = ("python", "-m", "pipelines.remote.run", "s3://depot/of-mine", "train-1")
 
 KINDS = {"v1": {"pods": "Pod", "pods/log": "Pod"}, "batch/v1": {"jobs": "Job"}, "ray.io/v1": {"rayjobs": "RayJob"}}
 VALIDATION = {
@@ -75,6 +80,8 @@ class Cluster:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self.jobs: dict[str, Object] = {}
+        self.pods: dict[str, list[Object]] = {}
+        """Of each job's Ray cluster."""
         self.logs: dict[str, list[bytes]] = {}
         self.refusal: Refusal | None = None
         """Of everything but discovery."""
@@ -103,19 +110,24 @@ class Cluster:
             case "POST", "rayjobs", None:
                 return self._create(body)
             case "GET", "rayjobs", None:
-                return {"kind": "RayJobList", "apiVersion": "ray.io/v1", "items": list(self.jobs.values())}
+                jobs = [job for job in self.jobs.values() if _matches(job, query)]
+                return {"kind": "RayJobList", "apiVersion": "ray.io/v1", "items": jobs}
             case "GET", "rayjobs", name:
                 return self._job(name)
             case "PATCH", "rayjobs", name:
                 merge(self._job(name), body)
                 return self._job(name)
+            case "DELETE", "rayjobs", name:
+                self._job(name)
+                return self.jobs.pop(name)
             case "GET", "jobs", name:
                 return self._submitter(name, "batch/v1", "Job") | {
                     "spec": {"selector": {"matchLabels": {"job-name": name}}, "template": {}}
                 }
             case "GET", "pods", None:
-                name = query["labelSelector"][0].removeprefix("job-name=")
-                return {"kind": "PodList", "apiVersion": "v1", "items": [self._pod(name)]}
+                label, _, name = query["labelSelector"][0].partition("=")
+                pods = self.pods.get(name, []) if label == "ray.io/cluster" else [self._pod(name)]
+                return {"kind": "PodList", "apiVersion": "v1", "items": pods}
             case "GET", "pods", name:
                 return self._pod(name.removesuffix("-pod"))
         raise Refusal(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
@@ -168,7 +180,7 @@ def handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
                 about = {"reason": refusal.reason, "message": str(refusal), "code": refusal.code}
                 self._send(refusal.code, {"kind": "Status", "apiVersion": "v1", "status": "Failure"} | about)
 
-        do_POST = do_PATCH = do_GET
+        do_POST = do_PATCH = do_DELETE = do_GET
 
         def _stream(self, pieces: list[bytes]) -> None:
             """As they come, each in a chunk of its own; the last has no bytes."""
@@ -197,6 +209,11 @@ def handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
             """Say nothing."""
 
     return Handler
+
+
+def _matches(job: Object, query: dict[str, list[str]]) -> bool:
+    label, _, value = query.get("labelSelector", [""])[0].partition("=")
+    return not label or job["metadata"].get("labels", {}).get(label) == value
 
 
 def _json(body: bytes) -> Object:
@@ -229,3 +246,7 @@ def serve(cluster: Cluster, folder: Path) -> Iterator[tuple[Path, ThreadingHTTPS
         cluster.silent.clear()
         server.shutdown()
         server.server_close()
+
+
+def job(name: str = "train-1", **environment: str) -> Submission:
+    return Submission(name, COMMAND, Path(), environment)

@@ -44,6 +44,16 @@ def test_a_job_server_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
         assert str(found) == "the Ray cluster at https://head:8265"
 
 
+def test_rays_client_must_not_be_led_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To where nobody has looked whether a token is asked for."""
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:8265/")
+    assert chosen(address="http://127.0.0.1:8265")
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://me:secret@elsewhere:8265")
+    with pytest.raises(ParamsError, match=r"but RAY_API_SERVER_ADDRESS, .*, is elsewhere:8265: unset it"):
+        chosen(address="http://127.0.0.1:8265")
+    assert chosen("local")
+
+
 @pytest.mark.parametrize("address", ["https://head:8265", "http://10.0.0.7:8265", "http://[fd00::7]:8265"])
 def test_one_on_another_machine_wants_a_token(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +13,10 @@ from pipelines.backends import kuberay
 from pipelines.backends.backend import AlreadyThere, State, Status, Submission, Unreachable
 from pipelines.backends.kuberay import KubeRay
 from pipelines.errors import ParamsError, PipelineError
-from pipelines.settings import JobSettings
 from tests.infra.test_kubernetes import errors
-from tests.pipelines.backends.kubernetes import Cluster, Refusal, serve
+from tests.pipelines.backends.kubernetes import COMMAND, Cluster, Refusal, job, serve
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not on PATH")
-
-COMMAND = ("python", "-m", "pipelines.remote.run", "s3://depot/of-mine", "train-1")
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """An empty one, to which kubectl is led."""
-    cluster = Cluster("diffusion")
-    with serve(cluster, tmp_path) as (config, _):
-        monkeypatch.setenv("KUBECONFIG", str(config))
-        monkeypatch.setenv("HOME", str(tmp_path))  # where kubectl keeps what it has discovered
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def rendered() -> KubeRay:
-    backend = KubeRay(JobSettings().overlay)
-    assert backend._template  # rendered once for all tests
-    return backend
-
-
-def job(name: str = "train-1", **environment: str) -> Submission:
-    return Submission(name, COMMAND, Path(), environment)
 
 
 def container(created: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +27,8 @@ def container(created: dict[str, Any]) -> dict[str, Any]:
 def test_a_job_is_the_template_with_its_name_command_and_environment(cluster: Cluster, rendered: KubeRay) -> None:
     rendered.submit(job(PIPELINES__RAY__WORKERS="[1,2]", HOME="/tmp/home", PRICE="5$ $(HOME)"))
     created = cluster.jobs["train-1"]
-    assert created["metadata"] == {"name": "train-1", "namespace": "diffusion"}
+    assert created["metadata"]["name"] == "train-1"
+    assert created["metadata"]["namespace"] == "diffusion"
     variables = {one["name"]: one["value"] for one in container(created)["env"]}
     assert variables["PIPELINES__RAY__WORKERS"] == "[1,2]"
     assert variables["RAY_JOB_STOP_WAIT_TIME_S"] == "100"  # of the template
@@ -130,11 +106,14 @@ def test_how_jobs_are(cluster: Cluster, rendered: KubeRay) -> None:
         rendered.submit(job(name))
     assert rendered.status("train-1") == Status(State.WAITING)  # before the operator has seen it
     cluster.says("train-1", "Running", "RUNNING")
-    message = "Job entrypoint command failed with exit code 3, last available logs:\nTraceback"
+    message = "Job entrypoint command failed with exit code 3, last available logs:\nbegun\nerror: no sheep\n"
     cluster.says("train-2", "Failed", "FAILED", reason="AppFailed", message=message)
     assert rendered.attach("train-") == {
         "train-1": Status(State.RUNNING, "Running, RUNNING"),
-        "train-2": Status(State.FAILED, f"Failed, AppFailed, FAILED, {message.splitlines()[0]}"),
+        "train-2": Status(
+            State.FAILED,
+            "Failed, AppFailed, FAILED, Job entrypoint command failed with exit code 3: error: no sheep",
+        ),
     }
     assert rendered.status("train-2") == rendered.attach("train-2")["train-2"]
 

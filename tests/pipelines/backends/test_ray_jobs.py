@@ -8,16 +8,20 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from zipfile import ZipFile
 
+import psutil
 import pytest
 
+from pipelines.backends import ray_jobs
 from pipelines.backends.backend import AlreadyThere, State, Submission, Unreachable
 from pipelines.backends.ray_jobs import RayJobs
 from tests.distributed.test_gauges import free_ports, wait_for
@@ -126,9 +130,13 @@ def test_a_job_from_its_start_to_its_end(backend: RayJobs, code: Path) -> None:
 
 
 def test_a_job_that_fails(backend: RayJobs, code: Path) -> None:
+    """What it said last goes along, not all that it has said."""
     backend.submit(submission("fails-1", code, 0, status=3))
     assert ended(backend, "fails-1") is State.FAILED
-    assert "3" in backend.status("fails-1").message
+    status = backend.status("fails-1")
+    assert status.message == "Job entrypoint command failed with exit code 3: done"
+    assert status.asked_at
+    assert abs(time.time() - status.asked_at) < 100
 
 
 def test_a_job_that_is_cancelled_has_time_to_save(backend: RayJobs, code: Path) -> None:
@@ -139,6 +147,25 @@ def test_a_job_that_is_cancelled_has_time_to_save(backend: RayJobs, code: Path) 
     backend.cancel("cancelled-1")
     assert ended(backend, "cancelled-1") is State.STOPPED
     assert "saved" in "".join(backend.logs("cancelled-1"))
+
+
+def test_streams_that_are_left_are_closed(
+    backend: RayJobs, address: str, code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would else receive the rest of the log, for nobody."""
+    monkeypatch.setattr(ray_jobs, "_SILENT_S", 0.5)
+    backend.submit(submission("silent-1", code, 600))
+    wait_for(lambda: next(backend.logs("silent-1")))
+    for _ in range(3):
+        assert "".join(backend.logs("silent-1")).startswith("begun")
+    wait_for(lambda: _nothing_is_read(urlsplit(address).port))
+    assert backend.status("silent-1").state is State.RUNNING
+    backend.cancel("silent-1")
+
+
+def _nothing_is_read(port: int | None) -> None:
+    assert "job logs" not in [thread.name for thread in threading.enumerate()]
+    assert port not in [connection.raddr.port for connection in psutil.Process().net_connections() if connection.raddr]
 
 
 def _first(backend: RayJobs, name: str) -> Iterator[str]:
@@ -189,8 +216,6 @@ def test_nobody_there() -> None:
 
 def test_somebody_who_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """As over a link that was cut."""
-    from pipelines.backends import ray_jobs
-
     monkeypatch.setattr(ray_jobs, "_ANSWER_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         backend = RayJobs(f"http://127.0.0.1:{silent.getsockname()[1]}")

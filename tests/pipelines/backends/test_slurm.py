@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +20,7 @@ from pipelines.backends import slurm as module
 from pipelines.backends.backend import AlreadyThere, State, Status, Unreachable
 from pipelines.backends.slurm import Slurm
 from pipelines.errors import PipelineError
+from pipelines.remote.follow import follow
 from tests.pipelines.backends.conftest import WAITS, Make, begun, end_of, until
 from tests.pipelines.backends.slurm_cluster import SlurmCluster, slurm_cluster
 
@@ -68,7 +70,7 @@ def slurm(cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch, request: pytes
 
 def number(slurm: Slurm, name: str) -> str:
     """Slurm's, of a job."""
-    return module._known([name])[name].number
+    return slurm._known([name])[name].number
 
 
 def processes(job: str) -> list[psutil.Process]:
@@ -147,6 +149,34 @@ def test_one_that_somebody_else_cancelled_is_stopped(slurm: Slurm, make: Make, o
     begun(slurm.folder, one)
     subprocess.run(["scancel", number(slurm, one)], check=True)
     assert end_of(slurm, one) == (State.STOPPED, "exit status 75")
+
+
+def test_another_project_whose_job_has_the_same_name(slurm: Slurm, make: Make, one: str) -> None:
+    other = replace(slurm, folder=slurm.folder.with_name(f"{slurm.folder.name} of others"))
+    slurm.submit(make(one, WAITS))
+    begun(slurm.folder, one)
+    other.submit(replace(make(f"{one}-two", "raise SystemExit(3)"), name=one))
+    assert end_of(other, one) == (State.FAILED, "exit status 3")
+    assert number(slurm, one) != number(other, one)
+    other.cancel(one)
+    assert slurm.attach("")[one] == Status(State.RUNNING, f"Slurm's job {number(slurm, one)}: RUNNING")
+    slurm.cancel(one)
+    assert end_of(slurm, one) == (State.STOPPED, "exit status 75")
+    assert other.status(one) == Status(State.FAILED, "exit status 3")
+
+
+def test_who_watches_a_job_that_waits_is_told_why(
+    slurm: Slurm, make: Make, one: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = replace(slurm, options=(*OPTIONS, "--hold"))
+    held.submit(make(one, "import time; time.sleep(2)"))
+    job = number(slurm, one)
+    threading.Timer(1, subprocess.run, (["scontrol", "release", job],)).start()
+    assert follow(one, held).state is State.SUCCEEDED
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"job {one} waits: Slurm's job {job}: PENDING, JobHeldUser"
+    assert said.count(said[0]) == 1
+    assert said[-1] == f"job {one} runs"
 
 
 @pytest.mark.slow

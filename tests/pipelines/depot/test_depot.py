@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from threading import Barrier
 
@@ -12,7 +13,7 @@ from pipelines.depot.address import depot_at, depot_of
 from pipelines.depot.depot import object_name
 from pipelines.depot.ref import Ref, put_folder
 from pipelines.depot.tree import tree_of
-from pipelines.errors import DataError, ParamsError
+from pipelines.errors import DataError, ParamsError, StoreError
 from pipelines.project import state
 from pipelines.runs.manifest import FileEntry
 from pipelines.settings import Settings
@@ -145,6 +146,41 @@ def test_notes(depot):
     assert depot.notes("jobs/1/") == ["jobs/1/spec.json"]
     with pytest.raises(DataError, match="is no name of a file"):
         depot.note("../objects/ab/abc", b"")
+
+
+def test_notes_are_looked_for_where_their_prefix_is(local_depot, monkeypatch):
+    for name in ("trees/one.json", "jobs/train-1/request.json", "jobs/train-2/request.json", "jobs/sample-1/a"):
+        local_depot.note(name, b"{}")
+    looked = []
+
+    def listen(real, path):
+        looked.append(str(path).partition("/notes/")[2])
+        return real(path)
+
+    for call in ("listdir", "scandir"):
+        monkeypatch.setattr(os, call, partial(listen, getattr(os, call)))
+    assert local_depot.notes("jobs/train-") == ["jobs/train-1/request.json", "jobs/train-2/request.json"]
+    assert sorted(set(looked)) == ["jobs", "jobs/train-1", "jobs/train-2"]
+    assert local_depot.notes("jobs/nobody/") == local_depot.notes("trees/one.json/") == []
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_a_note_is_on_the_disk_before_its_name_is(local_depot, monkeypatch, new):
+    """A name that stands for nothing would be taken for ever."""
+    path, synced = local_depot.folder / "notes/jobs/1", []
+
+    def listen(descriptor, real=os.fsync):
+        synced.append((os.fstat(descriptor).st_ino, path.exists()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", listen)
+    local_depot.note("jobs/1", b"a", new=new)
+    assert (path.stat().st_ino, False) in synced
+    assert synced[-1] == (path.parent.stat().st_ino, True)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(5, "no disk")))
+    with pytest.raises(StoreError, match="could not be written: no disk"):
+        local_depot.note("jobs/2", b"a", new=new)
+    assert local_depot.notes("jobs/") == ["jobs/1"]
 
 
 def test_of_several_that_ask_for_a_new_note_one_writes_it(depot):

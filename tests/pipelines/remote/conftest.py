@@ -87,12 +87,16 @@ class Errands:
 
     def begin(self, how: str = "", **environment: str) -> Client:
         """Run the stage."""
+        return self.start(["pipelines.reference"], self.environment(how) | environment)
+
+    def start(self, words: list[str], environment: dict[str, str]) -> Client:
+        """Run a module with its arguments."""
         file = self.folder.parent / f"client-{len(self.clients)}.txt"
         with file.open("w") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.reference"],
+                [sys.executable, "-m", *words],
                 cwd=self.folder,
-                env=self.environment(how) | environment,
+                env=environment,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

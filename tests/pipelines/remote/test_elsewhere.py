@@ -162,12 +162,26 @@ def test_the_list_the_log_and_the_end_of_jobs(errands: Errands) -> None:
     until(lambda: len(errands.jobs) == 2, errands)
     listed = errands.command()
     assert re.search(r"succeeded +│ its outputs are there", listed)
-    running = next(job.name for job in errands.jobs if f"{job.name} │ running" in listed)
+    running = next(job.name for job in errands.jobs if re.search(rf"{job.name} │ [0-9]+ s +│ running", listed))
     until(lambda: "counting" in (errands.folder / ".state/jobs/local" / running / "log.txt").read_text(), errands)
     assert f"{running}: stopped" in errands.command("cancel", running)
     assert "a desert" in errands.command("logs", running)
     assert "had ended before" in errands.command("cancel", running)
     assert "knows no job" in errands.command("cancel", "train-0000000000000000-1")
+
+
+def test_ctrl_c_in_a_log_leaves_the_job_alone(errands: Errands) -> None:
+    stage = errands.begin("slow")
+    errands.running()
+    name = errands.jobs[0].name
+    reader = errands.start(["pipelines.jobs", "logs", name], errands.environment(""))
+    until(lambda: "the errand begins" in reader.text, errands)
+    reader.process.send_signal(signal.SIGINT)
+    assert reader.wait() == 75
+    assert reader.text.endswith(f"stopped: job {name} goes on, on this machine\n")
+    assert "Traceback" not in reader.text
+    errands.let_go()
+    assert stage.wait() == 0
 
 
 def test_a_job_that_nobody_asked_for(errands: Errands) -> None:

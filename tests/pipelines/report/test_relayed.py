@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from pipelines.report import progress as module
@@ -42,6 +44,24 @@ def test_what_is_shown_has_the_rate_of_the_one_who_works(told: list[str], capsys
     assert shown.startswith("training  10/10 steps  ")
     assert "  2.2 s/step  took 0:11  " in shown
     assert shown.endswith("loss 0.5")
+
+
+def test_a_long_work_is_told_more_rarely_after_its_first_minutes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log is read from the beginning by everyone who comes back to it."""
+    now = 0.0
+    monkeypatch.setenv(RELAY, "told")
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    with progress("training", 86400, "step") as bar:
+        for second in range(86400):
+            now = float(second)
+            bar.update(second)
+    found = [decode(line) for line in capsys.readouterr().err.rstrip("\n").split("\n")]
+    told = [each[0].done for each in found if each]
+    assert told[:120] == list(range(120))
+    assert max(later - earlier for earlier, later in pairwise(told)) == 5
+    assert len(told) < 18_000
 
 
 @pytest.mark.parametrize(
