@@ -3,6 +3,7 @@
     python -m pipelines.jobs                       all of them
     python -m pipelines.jobs logs train-5f0c3a9e1b7d2468-1
     python -m pipelines.jobs cancel train-5f0c3a9e1b7d2468-1
+    python -m pipelines.jobs prune                 what of the depot nobody has needed for a month; --delete deletes it
 
 Where they run is in infra/cluster.yaml and the environment, as for the stages that started them. To come back to one,
 run its stage again.
@@ -112,23 +113,51 @@ def cancel(name: str, backend: Backend) -> None:
     print(f"{name}: {status.state}")
 
 
+def prune(settings: Settings, backend: Backend | None, days: float, *, delete: bool) -> None:
+    """Say what of the depot nobody needs any more, or delete it."""
+    from pipelines.depot.address import depot_of
+    from pipelines.remote import prune as pruning
+
+    known = backend.attach("") if backend else {}
+    depot = depot_of(settings)
+    these = pruning.unneeded(depot, days, {name for name, status in known.items() if not status.state.ended})
+    if these:
+        print(
+            f"{depot.uri}: {len(these.folders)} folders, {len(these.files)} files ({these.size / 1e6:,.1f} MB) and "
+            f"notes of {len(these.jobs)} jobs that nobody has needed for {days:g} days"
+        )
+    else:
+        print(f"{depot.uri}: all was needed within {days:g} days")
+    if these and delete:
+        pruning.prune(depot, these)
+        print("deleted")
+    elif these:
+        print("--delete deletes them; what a stage needs again it puts there again")
+
+
 def main() -> None:
-    """One of the three."""
+    """One of the four."""
     from pipelines.backends.choose import backend_of
 
     parser = argparse.ArgumentParser(prog="python -m pipelines.jobs", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("what", nargs="?", choices=["list", "logs", "cancel"], default="list")
-    parser.add_argument("name", nargs="?", help="of the job")
+    parser.add_argument("what", nargs="?", choices=["list", "logs", "cancel", "prune"], default="list")
+    parser.add_argument("name", nargs="?", help="of the job, for logs and cancel")
+    parser.add_argument("--older-than", metavar="DAYS", type=float, default=30.0, help="prune: more than a stage takes")
+    parser.add_argument("--delete", action="store_true", help="prune: do it")
     given = parser.parse_args()
+    if given.older_than < 0:
+        parser.error("--older-than wants 0 days or more")
     settings = load_settings()
     backend = backend_of(settings)
-    if backend is None:
+    if given.what == "prune":
+        prune(settings, backend, given.older_than, delete=given.delete)
+    elif backend is None:
         raise ParamsError(
             "stages run here, as no jobs.backend is set and ray.address is no job server (http://HEAD:8265): there are "
             "no jobs"
         )
-    if given.what == "list":
+    elif given.what == "list":
         show(settings, backend)
     elif given.name is None:
         parser.error(f"{given.what} wants the name of a job")

@@ -11,6 +11,9 @@ from typing import Protocol
 
 from pipelines.errors import PipelineError
 
+KEPT_S = 30 * 24 * 3600.0
+"""How long after it was submitted what is known of a job is kept that has ended; then the next one that is submitted
+clears it away."""
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,44}[a-z0-9])?")
 
 

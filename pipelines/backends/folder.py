@@ -16,12 +16,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.backends.backend import AlreadyThere, State, Status
+from pipelines.backends.backend import KEPT_S, AlreadyThere, State, Status
 from pipelines.backends.text import decoded
 from pipelines.errors import PipelineError
 
@@ -173,3 +173,11 @@ class JobFolder:
 def names_of_jobs(folder: Path, prefix: str) -> list[str]:
     """Of the jobs with a folder in `folder`."""
     return sorted(path.parent.name for path in folder.glob(f"{prefix}*/{_LOCK}") if path.parent.name[0] != ".")
+
+
+def forget(folder: Path, known: Mapping[str, Status]) -> None:
+    """Remove the folders of jobs that have ended and were asked for long ago."""
+    until = time.time() - KEPT_S
+    for job in (JobFolder(folder / name) for name, status in known.items() if status.state.ended):
+        if job.asked_at < until:
+            job.remove()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.backends import place
-from pipelines.backends.backend import AlreadyThere, State, Status, Submission, Unreachable
+from pipelines.backends.backend import KEPT_S, AlreadyThere, State, Status, Submission, Unreachable
 from pipelines.backends.text import decoded, gist
 from pipelines.errors import ParamsError, PipelineError
 from pipelines.project import workspace
@@ -31,8 +31,6 @@ _CANCELLED = "diffusion-pipelines/cancelled"
 """Annotation of a job that we have suspended: one that others have suspended, Kueue for example, waits."""
 _OURS = {"app.kubernetes.io/managed-by": "diffusion-pipelines"}
 """Label of the jobs that were submitted here."""
-_KEPT_S = 30 * 24 * 3600.0
-"""How long after it was submitted the record of a job is left that has ended; its pods are gone long before."""
 _REQUEST_S = 20.0
 _ANSWER_S = 60.0
 """Of one kubectl with all its requests; a plugin that gets its credentials may hang, too."""
@@ -128,7 +126,7 @@ class KubeRay:
         with suppress(_Refused):
             ours = self._listed(_RAYJOBS, *(f"--selector={name}={value}" for name, value in _OURS.items()))
             statuses = {job["metadata"]["name"]: _status(job) for job in ours}
-            until = time.time() - _KEPT_S
+            until = time.time() - KEPT_S
             old = [
                 name for name, status in statuses.items() if status.state.ended and (status.asked_at or until) < until
             ]

@@ -14,7 +14,7 @@ import psutil
 
 from pipelines.backends import place
 from pipelines.backends.backend import State, Status, Submission
-from pipelines.backends.folder import JobFolder, names_of_jobs
+from pipelines.backends.folder import JobFolder, forget, names_of_jobs
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Local:
 
     def submit(self, submission: Submission) -> None:
         """In a session of its own, so that neither Ctrl-C nor the end of a terminal reaches it."""
+        forget(self.folder, self.attach(""))
         job = self._job(submission.name)
         with job.make(submission.code) as lock, job.log.open("ab") as log:
             process = subprocess.Popen(

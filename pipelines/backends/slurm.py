@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipelines.backends import place
 from pipelines.backends.backend import State, Status, Submission, Unreachable
-from pipelines.backends.folder import JobFolder, names_of_jobs
+from pipelines.backends.folder import JobFolder, forget, names_of_jobs
 from pipelines.errors import PipelineError
 from pipelines.project import workspace
 
@@ -50,6 +50,7 @@ class Slurm:
 
     def submit(self, submission: Submission) -> None:
         """The environment goes along as it does with any sbatch, and on no command line."""
+        forget(self.folder, self.attach(""))
         job = self._job(submission.name)
         variables = {
             "PROJECT": str(job.code),

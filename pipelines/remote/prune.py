@@ -37,6 +37,9 @@ class Unneeded:
     """Their manifests."""
     files: Mapping[str, Stored]
 
+    def __bool__(self) -> bool:
+        return bool(self.jobs or self.folders or self.files)
+
     @property
     def size(self) -> int:
         """Bytes of all files."""

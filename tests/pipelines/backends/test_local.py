@@ -250,3 +250,14 @@ def test_a_place_that_cannot_be_written_is_said(make: Make, tmp_path: Path) -> N
     with pytest.raises(PipelineError, match="cannot be made: No such file"):
         Local(tmp_path / "jobs").submit(submission)
     assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_what_is_known_of_old_jobs_is_cleared_away_by_the_next(local: Local, make: Make) -> None:
+    for name, command in (("ended", "pass"), ("at-work", WAITS)):
+        local.submit(make(name, command))
+    end_of(local, "ended")
+    begun(local.folder, "at-work")
+    for name in ("ended", "at-work"):
+        os.utime(local.folder / name / "lock", (0, 0))
+    local.submit(make("next", "pass"))
+    assert local.attach("").keys() == {"at-work", "next"}

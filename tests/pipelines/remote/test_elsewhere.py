@@ -200,3 +200,17 @@ def test_a_job_that_nobody_asked_for(errands: Errands) -> None:
     )
     assert done.returncode == 1
     assert "error: nobody has asked for a job train-" in done.stderr
+
+
+def test_what_nobody_needs_any_more_is_taken_away(errands: Errands) -> None:
+    errands.run()
+    assert "all was needed within 30 days" in errands.command("prune")
+    objects = errands.folder / ".state/runs/depot/objects"
+    before = sum(path.is_file() for path in objects.rglob("*"))
+    assert f"{before} files" in errands.command("prune", "--older-than", "0")
+    assert sum(path.is_file() for path in objects.rglob("*")) == before
+    assert "deleted" in errands.command("prune", "--older-than", "0", "--delete")
+    assert not [path for path in objects.rglob("*") if path.is_file()]
+    said = errands.run()
+    assert "cannot be used any more" in said, "its outputs are gone with the rest"
+    assert errands.output.read_text() == "ten"

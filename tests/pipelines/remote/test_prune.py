@@ -71,8 +71,7 @@ def age(depot: LocalDepot, *, but: str = "") -> None:
 
 def test_nothing_that_is_young(depot: Depot, tmp_path: Path) -> None:
     put(depot, tmp_path / "a", file="a")
-    these = unneeded(depot, DAYS)
-    assert not these.jobs + tuple(these.folders) + tuple(these.files)
+    assert not unneeded(depot, DAYS)
 
 
 @pytest.mark.usefixtures("later")
