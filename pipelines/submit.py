@@ -5,9 +5,9 @@
     python -m pipelines.submit --repo /srv/models.git --rev main --commit-to results
 
 The job pulls what the commit needs from the DVC remote, runs what is not done, pushes the results and goes. dvc.lock
-comes back: into this folder, or as a commit on a branch. So it can run for a schedule or in CI; its exit status is that
-of the pipeline. Run again it comes back to a job that is still at it. Where it runs is in infra/cluster.yaml and the
-environment, as for stages that run as jobs.
+comes back: into this folder, if the commit is checked out in it, or as a commit on a branch. So it can run for a
+schedule or in CI; its exit status is that of the pipeline. Run again it comes back to a job that is still at it. Where
+it runs is in infra/cluster.yaml and the environment, as for stages that run as jobs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pipelines.errors import ParamsError
 from pipelines.project import workspace
@@ -34,13 +35,19 @@ def commit_of(repository: Path, revision: str) -> str:
     """The commit that a revision names.
 
     Raises:
-        ParamsError: there is none, or it has no DVC remote, so that nothing would be left of the pipeline.
+        ParamsError: there is none, or it lacks its history, or a DVC remote, so that nothing would be left of the
+            pipeline.
     """
     from pipelines.tracking.git import asked
 
     commit = asked(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if not commit:
         raise ParamsError(f"--rev {revision}: {repository} has no such commit")
+    if asked(repository, "rev-parse", "--is-shallow-repository") == "true":
+        raise ParamsError(
+            f"{repository} is a shallow clone, and the job takes the commit with all before it: "
+            "`git fetch --unshallow`, or in CI a checkout with the whole history (fetch-depth: 0)"
+        )
     if "remote =" not in asked(repository, "show", f"{commit}:.dvc/config"):
         raise ParamsError(
             f"commit {commit[:12]} has no default DVC remote, to which the results would be pushed: "
@@ -90,17 +97,25 @@ def settings_as_environment(settings: Settings) -> dict[str, str]:
     """The settings of this project for the job's, whose commit may have others. An address of Ray the cluster gives.
 
     Raises:
-        ParamsError: no MLflow server is set: the version would be registered in a folder that is gone afterwards.
+        ParamsError: no MLflow server is set: the version would be registered in a folder that is gone afterwards. Or it
+            is one that only this machine reaches.
     """
     import json
 
     from pipelines.remote.pack import settings_there
 
     values = settings_there(settings)
-    if not values["tracking"]["uri"]:
+    uri = values["tracking"]["uri"]
+    if not uri:
         raise ParamsError(
             "the job registers its model, and needs an MLflow server for that: set tracking.uri to http://.. "
             "(infra/cluster.yaml, or MLFLOW_TRACKING_URI)"
+        )
+    host = urlsplit(uri).hostname or ""
+    if settings.jobs.backend != "local" and (host in ("localhost", "::1") or host.startswith("127.")):
+        raise ParamsError(
+            f"tracking.uri is {uri}, which for the job is the machine that it runs on, and it registers its model at "
+            "its end: give an address by which the cluster reaches the MLflow server"
         )
     sections = ("ray", "storage", "checkpoint", "tracking")
     return {
@@ -116,7 +131,7 @@ def bring_back(repository: Path, commit: str, branch: str | None, answer: Answer
 
     Raises:
         PipelineError: the branch has moved meanwhile.
-        DataError, StoreError: the depot has it no more, or does not answer.
+        DataError, StoreError: the depot has it no more, or does not answer; this folder cannot be written to.
     """
     from pipelines.errors import DataError
     from pipelines.remote.pipeline import LOCK
@@ -126,11 +141,53 @@ def bring_back(repository: Path, commit: str, branch: str | None, answer: Answer
     print(answer.said)
     content = (answer.outputs.here() / LOCK).read_bytes()
     if branch is None:
-        Path(LOCK).write_bytes(content)
-        print(f"{LOCK} is that of the results: `git add {LOCK} && git commit`, and `dvc pull` brings them here")
+        place_lock(commit, content)
         return
     made = commit_lock(repository, commit, branch, content)
     print(f"{LOCK} is committed on {branch}: {made[:12]}; there `dvc pull` brings the results")
+
+
+def check_lock(commit: str) -> None:
+    """Refuse to bring dvc.lock of a commit's results into this folder where it would take the place of another one.
+
+    Raises:
+        ParamsError: another commit is checked out, or dvc.lock has changes.
+    """
+    if why := _why_not_here(commit):
+        raise ParamsError(f"dvc.lock of the results would come into this folder, but {why}: add --commit-to BRANCH")
+
+
+def place_lock(commit: str, content: bytes) -> None:
+    """dvc.lock into this folder; beside the one that is there where that has changed meanwhile.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    from pipelines.depot.stream import appearing, disk_errors
+    from pipelines.remote.pipeline import LOCK
+
+    why = _why_not_here(commit)
+    path = workspace() / (f"{LOCK}.submitted" if why else LOCK)
+    with disk_errors(f"{path} could not be written"), appearing(path) as building:
+        building.write_bytes(content)
+    if why:
+        print(f"{path.name} is that of the results of {commit[:12]}, as by now {why}")
+    else:
+        print(f"{LOCK} is that of the results: `git add {LOCK} && git commit`, and `dvc pull` brings them here")
+
+
+def _why_not_here(commit: str) -> str:
+    """What keeps dvc.lock of a commit's results out of this folder; empty if nothing does."""
+    from pipelines.remote.pipeline import LOCK
+    from pipelines.tracking.git import asked
+
+    here = workspace()
+    head = asked(here, "rev-parse", "--verify", "--quiet", "HEAD")
+    if head != commit:
+        return f"what is checked out here is {head[:12] or 'no commit'}, not {commit[:12]}"
+    if asked(here, "hash-object", LOCK) != asked(here, "rev-parse", "--verify", "--quiet", f"HEAD:./{LOCK}"):
+        return f"{LOCK} here has changes that are not committed"
+    return ""
 
 
 def check_branch(repository: Path, branch: str) -> None:
@@ -206,6 +263,8 @@ def main() -> None:
     commit = commit_of(given.repo, given.rev)
     if given.commit_to:
         check_branch(given.repo, given.commit_to)
+    else:
+        check_lock(commit)
     depot = depot_of(settings)
     request = request_of(given.repo, commit, given.targets, settings, depot)
     Work(request, depot, backend, settings, partial(bring_back, given.repo, commit, given.commit_to)).run()

@@ -11,6 +11,7 @@ import pytest
 
 from pipelines import submit
 from pipelines.errors import ParamsError
+from pipelines.settings import JobSettings, RaySettings, Settings, TrackingSettings
 from tests.end_to_end.project import TINY, Project
 
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@localhost")
@@ -74,6 +75,60 @@ def test_a_commit_must_be_there_and_name_a_remote(repository: Path) -> None:
         submit.commit_of(repository, "main")
 
 
+def test_a_shallow_clone_is_refused(repository: Path) -> None:
+    shallow = repository.with_name("shallow")
+    git(repository.parent, "clone", "-q", "--depth", "1", repository.as_uri(), str(shallow))
+    with pytest.raises(ParamsError, match="git fetch --unshallow"):
+        submit.commit_of(shallow, "HEAD")
+
+
+def test_a_server_that_only_this_machine_reaches_is_refused_for_other_machines() -> None:
+    def settings(jobs: JobSettings, host: str) -> Settings:
+        ray = RaySettings(address=None if jobs.backend else "http://head:8265")
+        return Settings(jobs=jobs, ray=ray, tracking=TrackingSettings(uri=f"http://{host}:5000"))
+
+    for host in ("127.0.0.1", "localhost", "[::1]"):
+        for jobs in (JobSettings(), JobSettings(backend="slurm"), JobSettings(backend="kuberay")):
+            with pytest.raises(ParamsError, match="by which the cluster reaches"):
+                submit.settings_as_environment(settings(jobs, host))
+        assert submit.settings_as_environment(settings(JobSettings(backend="local"), host))
+    assert submit.settings_as_environment(settings(JobSettings(), "mlflow.example.com"))
+
+
+@pytest.fixture
+def here(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone that is the workspace."""
+    here = repository.with_name("work")
+    monkeypatch.setattr(submit, "workspace", lambda: here)
+    return here
+
+
+def test_dvc_lock_of_the_commit_that_is_checked_out_comes_here(here: Path) -> None:
+    for content in (b"lock 1", b"lock 2"):
+        head = git(here, "rev-parse", "HEAD")
+        submit.check_lock(head)
+        submit.place_lock(head, content)
+        assert (here / "dvc.lock").read_bytes() == content
+        git(here, "add", "-A")
+        git(here, *IDENTITY, "commit", "-qm", "results")
+    assert sorted(path.name for path in here.iterdir()) == [".git", "dvc.lock", "file"]
+
+
+def test_dvc_lock_of_another_commit_is_refused(here: Path) -> None:
+    with pytest.raises(ParamsError, match=r"checked out here is .*--commit-to"):
+        submit.check_lock(git(here, "rev-parse", "HEAD~1"))
+
+
+def test_a_dvc_lock_that_is_not_committed_stays(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    head, lock = git(here, "rev-parse", "HEAD"), here / "dvc.lock"
+    lock.write_text("mine")
+    with pytest.raises(ParamsError, match=r"changes that are not committed.*--commit-to"):
+        submit.check_lock(head)
+    submit.place_lock(head, b"theirs")
+    assert (lock.read_text(), lock.with_name("dvc.lock.submitted").read_text()) == ("mine", "theirs")
+    assert "dvc.lock.submitted" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_from_a_bare_repository_to_a_remote(tmp_path: Path) -> None:
     """One stage, with an MLflow server that is away: its numbers come back with the job."""
@@ -118,7 +173,8 @@ def test_from_a_bare_repository_to_a_remote(tmp_path: Path) -> None:
     assert list((tmp_path / "remote").rglob("*.dir")), "nothing was pushed"
     assert list((folder / ".state/spool").glob("prepare-*.jsonl")), "the numbers are lost"
     assert not list((tmp_path / "tmp").iterdir())
-    assert "has done this before" in submitted("prepare")
-    assert (folder / "dvc.lock").read_text().strip() == lock
-    failed = submitted("nowhere", status=255)
+    assert "has done this before" in submitted("--commit-to", "again", "prepare")
+    assert git(tmp_path / "bare.git", "show", "again:dvc.lock") == lock
+    assert "--commit-to" in submitted("prepare", status=1)
+    failed = submitted("--commit-to", "never", "nowhere", status=255)
     assert "nowhere" in failed

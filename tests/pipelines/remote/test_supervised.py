@@ -14,8 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.remote.supervised import supervised
+from pipelines.remote import supervised as module
+from pipelines.remote.supervised import Manner, supervised
 from pipelines.report.progress import MARK
+from tests.pipelines.remote.processes import is_gone
 
 TELLS = f"""
 def tell(done):
@@ -26,6 +28,13 @@ def tell(done):
 
 def python(code: str) -> list[str]:
     return [sys.executable, "-c", "import json, os, signal, sys, time\n" + TELLS + textwrap.dedent(code)]
+
+
+def signal_when_ready(folder: Path) -> None:
+    """SIGTERM to this process."""
+    while not (folder / "ready").exists():
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_lines_are_passed_on_and_the_last_one_is_known(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -57,16 +66,48 @@ def test_sigterm_is_passed_on(tmp_path: Path) -> None:
     time.sleep(60)
     """
     before = signal.getsignal(signal.SIGTERM)
-
-    def end() -> None:
-        while not (tmp_path / "ready").exists():
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=end, daemon=True).start()
+    threading.Thread(target=signal_when_ready, args=(tmp_path,), daemon=True).start()
     ended = supervised(python(code), tmp_path, os.environ, 60)
-    assert (ended.exit_status, ended.said) == (75, "saved")
+    assert (ended.exit_status, ended.said, ended.asked) == (75, "saved", True)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_one_that_does_not_heed_signals_goes_on_to_its_end(tmp_path: Path) -> None:
+    class Deaf(Manner):
+        heeds = False
+
+    code = "open('ready', 'w').close()\ntime.sleep(1)\nprint('done')"
+    threading.Thread(target=signal_when_ready, args=(tmp_path,), daemon=True).start()
+    ended = supervised(python(code), tmp_path, os.environ, 60, Deaf())
+    assert (ended.exit_status, ended.said, ended.asked) == (0, "done", True)
+
+
+def test_what_it_left_behind_is_no_reason_to_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_GRACE_S", 0.5)
+    code = """
+    import subprocess
+    print(subprocess.Popen(["sleep", "60"]).pid)
+    """
+    began = time.monotonic()
+    ended = supervised(python(code), tmp_path, os.environ, 60)
+    assert ended.exit_status == 0
+    assert time.monotonic() - began < 15
+    assert is_gone(int(ended.said))
+
+
+def test_with_one_that_stands_still_all_that_it_started_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_GRACE_S", 0.5)
+    shell = ["sh", "-c", "trap '' TERM; sleep 60 & echo $! > child; wait; wait"]
+    began = time.monotonic()
+    assert "it has counted nothing yet" in supervised(shell, tmp_path, os.environ, 0.5).said
+    assert time.monotonic() - began < 15
+    assert is_gone(int((tmp_path / "child").read_text()))
+
+
+def test_a_password_in_an_address_goes_no_further_than_the_log(tmp_path: Path) -> None:
+    code = "print('no answer from https://ada:secret@host/x')"
+    ended = supervised(python(code), tmp_path, os.environ, 60)
+    assert ended.said == ended.lines[-1] == "no answer from https://***@host/x"
 
 
 def test_it_is_asked_to_end_when_its_watcher_is_killed(tmp_path: Path) -> None:
