@@ -57,6 +57,7 @@ def show(settings: Settings, backend: Backend) -> None:
 
 
 def _came_to(depot: Depot, name: Name, status: Status) -> str:
+    from pipelines.backends.backend import State
     from pipelines.remote.start import answer_of
 
     try:
@@ -64,7 +65,7 @@ def _came_to(depot: Depot, name: Name, status: Status) -> str:
     except DataError:
         return "damaged"
     if answer is None:
-        return status.message
+        return "" if status.state is State.RUNNING else status.message
     return "its outputs are there" if answer.exit_status == 0 else answer.said
 
 

@@ -72,8 +72,10 @@ def bundle_of(repository: Path, commit: str, depot: Depot) -> Any:
         return put_folder(depot, whole)
 
 
-def request_of(repository: Path, commit: str, targets: list[str], settings: Settings, depot: Depot) -> Request:
-    """What the job is asked to do."""
+def request_of(
+    repository: Path, commit: str, targets: list[str], settings: Settings, depot: Depot, place: str
+) -> Request:
+    """What the job at `Backend.place` is asked to do."""
     from pipelines.depot.ref import put_folder
     from pipelines.remote.pack import code_names
     from pipelines.remote.pipeline import STAGE
@@ -81,15 +83,18 @@ def request_of(repository: Path, commit: str, targets: list[str], settings: Sett
     from pipelines.runs.digest import digest
 
     params = {"commit": commit, "targets": targets}
+    code = put_folder(depot, workspace(), code_names())
     return Request(
         stage=STAGE,
         key=digest(params)[:16],
         params=params,
-        code=put_folder(depot, workspace(), code_names()),
+        code=code,
         inputs={"repository": bundle_of(repository, commit, depot)},
         settings={"environment": settings_as_environment(settings)},
         git={},
         stalled_after_s=settings.jobs.stalled_after_min * 60,
+        source=code.digest,
+        place=place,
     )
 
 
@@ -266,7 +271,7 @@ def main() -> None:
     else:
         check_lock(commit)
     depot = depot_of(settings)
-    request = request_of(given.repo, commit, given.targets, settings, depot)
+    request = request_of(given.repo, commit, given.targets, settings, depot, backend.place)
     Work(request, depot, backend, settings, partial(bring_back, given.repo, commit, given.commit_to)).run()
 
 
