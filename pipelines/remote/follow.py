@@ -104,21 +104,21 @@ class _Log:
         self.over = threading.Event()
         """The job has ended."""
         self._showing = threading.Lock()
-        self._closed = False
+        self._closed = threading.Event()
 
     def close(self) -> None:
         """Nobody waits for further lines: none is shown after this."""
         with self._showing:
-            self._closed = True
+            self._closed.set()
         self.over.set()
 
     def read(self) -> None:
         """Until the job has ended and its log, too."""
-        while not self._closed:
+        while not self._closed.is_set():
             last = self.over.is_set()
             try:
                 for piece in self._backend.logs(self._name, self._read):
-                    if self._closed:
+                    if self._closed.is_set():
                         return
                     self._read += len(piece)
                     self._take(piece)
@@ -134,7 +134,7 @@ class _Log:
         *lines, self._rest = (self._rest + piece).split("\n")
         for line in lines:
             with self._showing:
-                if not self._closed and not self._bars.show(line):
+                if not self._closed.is_set() and not self._bars.show(line):
                     print(line, flush=True)
 
 

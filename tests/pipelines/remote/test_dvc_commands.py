@@ -59,15 +59,19 @@ def project_of(folder: Path, *commands: str) -> Path:
 def repro(project: Path, limit_s: float = 60, *, asked: bool = True, **variables: str) -> Ended:
     """`dvc repro`, and, once the first stage has begun, SIGTERM to this process."""
     if asked:
-        threading.Thread(target=signal_when_begun, args=(project / "one.pid",), daemon=True).start()
+        signal_when_begun(project / "one.pid")
     return supervised(["dvc", "repro"], project, environment(**variables), limit_s, Repro())
 
 
 def signal_when_begun(file: Path) -> None:
-    """SIGTERM to this process."""
-    while not (file.exists() and file.read_text()):
-        time.sleep(0.02)
-    os.kill(os.getpid(), signal.SIGTERM)
+    """SIGTERM to this process as soon as there is something in the file."""
+
+    def wait() -> None:
+        while not (file.exists() and file.read_text()):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def has_ended(project: Path, name: str) -> bool:
@@ -77,7 +81,10 @@ def has_ended(project: Path, name: str) -> bool:
 
 @pytest.mark.parametrize(
     ("shell", "command"),
-    [("/bin/bash", "python stage.py one saves"), ("/bin/sh", "true && python stage.py one saves && true")],
+    [
+        ("/bin/bash", "python stage.py one saves"),
+        pytest.param("/bin/sh", "true && python stage.py one saves && true", marks=pytest.mark.slow),
+    ],
 )
 def test_who_asks_for_the_end_lets_the_stage_save(tmp_path: Path, shell: str, command: str) -> None:
     project = project_of(tmp_path, command, "python stage.py two dies")
@@ -137,12 +144,19 @@ def test_those_of_a_stage_are_not(tmp_path: Path) -> None:
     assert supervised([sys.executable, "-c", code], tmp_path, os.environ, 1.0, Push()).exit_status == 1
 
 
+def test_a_push_goes_on_where_the_job_is_to_stop(tmp_path: Path) -> None:
+    signal_when_begun(tmp_path / "begun")
+    ended = supervised(["sh", "-c", "echo 1 > begun; sleep 1; echo sent"], tmp_path, os.environ, 60, Push())
+    assert (ended.exit_status, ended.said, ended.asked) == (0, "sent", True)
+
+
 def test_a_push_that_sends_nothing_is_ended_and_says_so(tmp_path: Path) -> None:
     ended = supervised(["sleep", "60"], tmp_path, os.environ, 0.6, Push())
     assert ended.exit_status == 1
     assert ended.said.startswith("`dvc push` has sent nothing for 0.01 minutes")
 
 
+@pytest.mark.slow
 def test_the_cache_is_one_of_the_machines_for_each_remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIPELINES_CACHE", str(tmp_path / "cache"))
     caches = []

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from pipelines.remote import supervised as module
-from pipelines.remote.supervised import Manner, supervised
+from pipelines.remote.supervised import supervised
 from pipelines.report.progress import MARK
 from tests.pipelines.remote.processes import is_gone
 
@@ -70,16 +70,6 @@ def test_sigterm_is_passed_on(tmp_path: Path) -> None:
     ended = supervised(python(code), tmp_path, os.environ, 60)
     assert (ended.exit_status, ended.said, ended.asked) == (75, "saved", True)
     assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_one_that_does_not_heed_signals_goes_on_to_its_end(tmp_path: Path) -> None:
-    class Deaf(Manner):
-        heeds = False
-
-    code = "open('ready', 'w').close()\ntime.sleep(1)\nprint('done')"
-    threading.Thread(target=signal_when_ready, args=(tmp_path,), daemon=True).start()
-    ended = supervised(python(code), tmp_path, os.environ, 60, Deaf())
-    assert (ended.exit_status, ended.said, ended.asked) == (0, "done", True)
 
 
 def test_what_it_left_behind_is_no_reason_to_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
