@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -183,22 +185,24 @@ def test_ctrl_c_in_a_log_leaves_the_job_alone(errands: Errands) -> None:
     assert stage.wait() == 0
 
 
-def test_a_job_that_nobody_asked_for(errands: Errands) -> None:
-    import subprocess
-    import sys
-
-    command = [
-        sys.executable,
-        "-m",
-        "pipelines.remote.run",
-        str(errands.folder / ".state/runs/depot"),
-        "train-" + "0" * 16 + "-1",
-    ]
+def job_by_hand(errands: Errands, name: str) -> str:
+    """What a job says that is told of another request than the one in the depot."""
+    command = [sys.executable, "-m", "pipelines.remote.run", str(errands.folder / ".state/runs/depot"), name, "0" * 64]
     done = subprocess.run(
         command, cwd=errands.folder, env=dict(os.environ), capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "error: nobody has asked for a job train-" in done.stderr
+    return done.stderr
+
+
+def test_a_job_that_nobody_asked_for(errands: Errands) -> None:
+    assert "error: nobody has asked for a job train-" in job_by_hand(errands, "train-" + "0" * 16 + "-1")
+
+
+def test_a_job_whose_request_was_exchanged(errands: Errands) -> None:
+    errands.run()
+    (job,) = errands.jobs
+    assert f"error: the request for job {job.name} in " in job_by_hand(errands, job.name)
 
 
 def test_what_nobody_needs_any_more_is_taken_away(errands: Errands) -> None:
