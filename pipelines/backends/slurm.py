@@ -46,7 +46,7 @@ class Slurm:
     @property
     def place(self) -> str:
         """This folder, as this machine sees it."""
-        return f"Slurm, {place.of_folder(self.folder)}"
+        return f"Slurm, {place.of_shared_folder(self.folder)}"
 
     def submit(self, submission: Submission) -> None:
         """The environment goes along as it does with any sbatch, and on no command line."""

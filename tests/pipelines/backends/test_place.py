@@ -12,12 +12,20 @@ from pipelines.backends.slurm import Slurm
 
 def test_folders_of_two_projects_or_of_two_machines_are_two_places(monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = Path("/one/.state/jobs"), Path("/two/.state/jobs")
-    places = {backend.place for backend in (Local(one), Local(two), Slurm(one), Slurm(two))}
-    assert Slurm(one, ("--nodes=4",)).place in places
+    places = {Local(one).place, Local(two).place}
     monkeypatch.setattr(socket, "gethostname", lambda: "another")
-    places |= {backend.place for backend in (Local(one), Local(two), Slurm(one), Slurm(two))}
-    assert len(places) == 8
+    places |= {Local(one).place, Local(two).place}
+    assert len(places) == 4
     assert Local(one).place == "another:/one/.state/jobs"
+
+
+def test_a_folder_that_several_machines_see_is_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from two machines of a Slurm cluster on which one may log in."""
+    one = Slurm(tmp_path / "one").place
+    monkeypatch.setattr(socket, "gethostname", lambda: "another")
+    (tmp_path / "also").symlink_to(tmp_path / "one")
+    assert Slurm(tmp_path / "also", ("--nodes=4",)).place == one
+    assert Slurm(tmp_path / "two").place != one
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "http://localhost:8265", "https://[::1]:8265"])
