@@ -209,7 +209,9 @@ def draw(measured: Measured, path: Path) -> None:
             of_mode = [(model, seen) for m, _, model, seen in rows if m == mode]
             here.plot([model for model, _ in of_mode], color=colour, label=f"{mode}, two machines")
             here.plot([seen for _, seen in of_mode], "o", color=colour, markersize=5)
-            here.axhline(measured.seconds(mode, 1), color=colour, linestyle=":", linewidth=1.5, label=f"{mode}, one machine")
+            here.axhline(
+                measured.seconds(mode, 1), color=colour, linestyle=":", linewidth=1.5, label=f"{mode}, one machine"
+            )
         here.set_xticks(range(len(measured.rates)), [f"{rate:g}" if rate else "full" for rate in measured.rates])
         here.set(xlabel="link, Mbit/s in each direction", ylabel="seconds per step", ylim=(0, None))
         here.legend(frameon=False, fontsize=9)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from pipelines.data.manifest import Manifest, read_manifest
 from pipelines.errors import DataError, ParamsError, RunLocked, TrainingError
 from pipelines.params import Params
 from pipelines.prepare import prepare
-from pipelines.report.progress import RELAY
 from pipelines.runs.lock import run_lock
 from pipelines.settings import Settings, StorageSettings
 
@@ -232,17 +230,6 @@ def test_a_run_that_another_process_works_on(project: Project) -> None:
     job = stage.make_job(project.params, project.settings, project.prepared)
     with run_lock(job.run), pytest.raises(RunLocked):
         stage.main()
-
-
-def test_a_job_waits_for_the_one_before_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its processes may still save where its machine was lost."""
-    monkeypatch.setenv(RELAY, "told")
-    job = stage.make_job(project.params, project.settings, project.prepared)
-    with ExitStack() as before:
-        before.enter_context(run_lock(job.run))
-        threading.Timer(0.5, before.close).start()
-        stage.main()
-    assert project.results("train").exists()
 
 
 def test_without_prepared_images(project: Project, tmp_path: Path) -> None:

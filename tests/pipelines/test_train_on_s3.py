@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from pipelines import train as stage
 from pipelines.cluster import trainer
 from pipelines.cluster.job import Job
 from pipelines.errors import RunLocked
+from pipelines.report.progress import RELAY
 from pipelines.runs import lease
 from pipelines.runs.cell import Cell
 from pipelines.runs.lease import Lease
@@ -62,3 +65,15 @@ def test_a_run_that_was_taken_over_leaves_no_model(project: Project, monkeypatch
     with pytest.raises(RunLocked, match="was taken over by process 5 on elsewhere"):
         stage.main()
     assert not project.results("train").exists()
+
+
+def test_a_job_waits_for_the_one_before_it(project: Project, s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its processes may still save where its machine was lost."""
+    monkeypatch.setenv(RELAY, "told")
+    project.settings = Settings(storage=StorageSettings(uri=s3))
+    job = stage.make_job(project.params, project.settings, project.prepared)
+    with ExitStack() as before:
+        before.enter_context(run_lock(job.run))
+        threading.Timer(0.5, before.close).start()
+        stage.main()
+    assert project.results("train").exists()

@@ -38,7 +38,7 @@ def test_places_are_those_of_this_project() -> None:
         workspace().parent / "runs"
     )
     assert settings_there(Settings())["storage"]["uri"] == str(workspace() / ".state/runs")
-    assert "weights" not in settings_there(Settings(weights=WeightsSettings(inception=Path("/home/me/inception.pt"))))
+    assert "weights" not in settings_there(Settings(weights=WeightsSettings(inception=Path("/weights/inception.pt"))))
 
 
 @pytest.mark.parametrize("path", ["/data/images", "../images"])
