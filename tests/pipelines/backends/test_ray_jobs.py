@@ -102,7 +102,7 @@ def submission(name: str, code: Path, seconds: float, status: int = 0) -> Submis
 
 
 def ended(backend: RayJobs, name: str) -> State:
-    for _ in range(120):
+    for _ in range(360):
         if (status := backend.status(name)).state.ended:
             return status.state
         time.sleep(0.5)
