@@ -6,7 +6,8 @@ T(W) = update + (V / W) shard + exposed(W). The update of the weights is made by
 makes V / W. The gradients go into buckets, which are exchanged one after the other, each as soon as the last backward
 pass has brought it; exposed is what is left of that when the backward pass ends. A bucket of n bytes takes
 
-    strict   log2(W) (message + n byte)                       recursive doubling: all of it to one partner after another
+    strict   2 log2(W) message + 2 (W - 1) / W n byte         halves of it to one partner after another, and back
+    strict   message + n byte                                 for W = 2: all of it at once
     fast     2 (W - 1) message + 2 (W - 1) / W n byte         DDP's ring: each part of it around twice
 
 with `message` the time of a message without content and `byte` that of a byte on the link. Where the processor itself
@@ -55,14 +56,16 @@ Arrivals = Sequence[tuple[float, float]]
 """Bytes, and the seconds after the beginning of the last backward pass at which they are there; its end comes last."""
 
 
-def traffic(mode: str, workers: int) -> float:
+def traffic(workers: int) -> float:
     """Bytes that a worker sends for each byte of the gradient."""
-    return log2(workers) if mode == "strict" else 2 * (workers - 1) / workers
+    return 2 * (workers - 1) / workers
 
 
 def messages(mode: str, workers: int) -> float:
     """How many messages a bucket takes, one after the other."""
-    return log2(workers) if mode == "strict" else 2 * (workers - 1)
+    if mode == "fast":
+        return 2 * (workers - 1)
+    return 2 * log2(workers) if workers > 2 else log2(workers)
 
 
 def buckets(arrivals: Arrivals, mode: str) -> Iterator[tuple[float, float]]:
@@ -84,8 +87,8 @@ def exposed(mode: str, workers: int, arrivals: Arrivals, link: Link, costs: Cost
         return 0.0
     done = 0.0
     for size, at in buckets(arrivals, mode):
-        done = max(done, at) + messages(mode, workers) * link.message_s + traffic(mode, workers) * size * link.byte_s
-    own = traffic(mode, workers) * sum(size for size, _ in arrivals) * costs.byte
+        done = max(done, at) + messages(mode, workers) * link.message_s + traffic(workers) * size * link.byte_s
+    own = traffic(workers) * sum(size for size, _ in arrivals) * costs.byte
     return max(done - arrivals[-1][1], own)
 
 

@@ -4,8 +4,11 @@ Float addition is not associative, so the order of a sum is part of its result. 
 level k is the sum of two nodes of level k - 1, and the V leaves are the virtual shards. Worker w owns a run of
 neighbouring leaves. A node whose leaves all belong to one worker is summed there without a message. Above that:
 
-- W a power of two: recursive doubling. At each level a worker exchanges its node with worker w XOR 2^k and both add;
-  since a + b is b + a, every worker ends with the same bits after log2(W) messages.
+- W a power of two: at level k a worker exchanges with worker w XOR 2^k. Both need not add all of the node: each takes
+  over one half of what the pair still answers for and sends the partner the other (recursive halving), so that after
+  log2(W) levels it has its W-th part of the root. Back up the levels the parts are exchanged (recursive doubling). Each
+  element meets the same additions as in the tree, and a + b is b + a, so every worker ends with the same bits; a tensor
+  is sent 2 (W - 1) / W times, not log2(W) times. For W = 2, where that is the same, whole nodes are exchanged at once.
 - any other W: a node is computed by the owner of its first leaf, which receives the right child from that one's
   owner; the root is broadcast.
 
@@ -107,8 +110,29 @@ class TreeSum:
         """
         for at in range(self.last, 0, -1):
             self._buffers[at - 1][part].add_(self._buffers[at][part])
-        for level in range(self._shares.workers.bit_length() - 1):
-            self._exchange(self._rank ^ (1 << level), part)
+        start, stop, _ = part.indices(len(self._buffers[0]))
+        if self._shares.workers == 2 or stop - start < self._shares.workers:
+            for partner in self._partners:
+                self._exchange(part, part, partner)
+        else:
+            self._halve_and_double(slice(start, stop))
+
+    def _halve_and_double(self, mine: slice) -> None:
+        """The same for a part of which every worker can take over some elements."""
+        given = []
+        for partner in self._partners:
+            lower, upper = _halves(mine)
+            mine, others = (lower, upper) if self._rank < partner else (upper, lower)
+            self._exchange(others, mine, partner)
+            given.append(others)
+        for partner, others in zip(reversed(self._partners), reversed(given), strict=True):
+            exchange(self._buffers[0][mine], self._buffers[0][others], partner)
+            mine = slice(min(mine.start, others.start), max(mine.stop, others.stop))
+
+    @property
+    def _partners(self) -> list[int]:
+        """Of the levels above this worker's own."""
+        return [self._rank ^ (1 << level) for level in range(self._shares.workers.bit_length() - 1)]
 
     def _node(self, first: int, size: int, at: int, leaf: Callable[[int, int], None]) -> None:
         """Leave the sum of leaves first..first+size-1 in buffer `at` of its owner; other workers contribute theirs.
@@ -132,11 +156,16 @@ class TreeSum:
         elif self._rank == right:
             send(self._buffers[at + 1], left)
 
-    def _exchange(self, partner: int, part: slice) -> None:
-        """Add the partner's node to ours, while it adds ours to its own."""
-        ours, theirs = (buffer[part] for buffer in self._buffers[:2])
-        exchange(ours, theirs, partner)
-        ours.add_(theirs)
+    def _exchange(self, theirs: slice, ours: slice, partner: int) -> None:
+        """Send our node's part that is theirs from now on, and add the partner's to the one that is ours."""
+        node, room = self._buffers[:2]
+        exchange(node[theirs], room[ours], partner)
+        node[ours].add_(room[ours])
+
+
+def _halves(part: slice) -> tuple[slice, slice]:
+    middle = (part.start + part.stop) // 2
+    return slice(part.start, middle), slice(middle, part.stop)
 
 
 def _power_of_two(n: int) -> bool:

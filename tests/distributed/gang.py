@@ -73,7 +73,8 @@ def nested(parts: list[Tensor]) -> Tensor:
 
 
 def tree(rank: int, workers: int, folder: Path) -> dict[str, Any]:
-    """The tree sum on these workers against its definition, for every number of leaves that they can share."""
+    """The tree sum on these workers against its definition, for every number of leaves that they can share; made whole,
+    and in parts of which some have fewer elements than there are workers."""
     wrong = []
     for leaves in (n for n in (1, 2, 4, 8, 16, 32) if n >= workers):
         parts = [leaf_values(v, leaves) for v in range(leaves)]
@@ -88,6 +89,14 @@ def tree(rank: int, workers: int, folder: Path) -> dict[str, Any]:
         TreeSum(shares, rank, buffers)(leaf)
         if not torch.equal(buffers[0], nested(parts)) or asked != list(shares.of(rank)):
             wrong.append(leaves)
+        if shares.doubling:
+            total = TreeSum(shares, rank, buffers)
+            total.begin(leaf)
+            leaf(shares.of(rank)[-1], total.last)
+            for part in (slice(0, 1), slice(1, 4), slice(4, 11), slice(11, 1000)):
+                total.finish(part)
+            if not torch.equal(buffers[0], nested(parts)):
+                wrong.append(-leaves)
     return {"wrong": wrong}
 
 
