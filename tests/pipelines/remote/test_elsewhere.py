@@ -95,6 +95,7 @@ def test_ctrl_c_stops_the_job_where_so_configured(errands: Errands) -> None:
     assert [job.name[-1] for job in errands.jobs] == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_is_followed_by_another(errands: Errands) -> None:
     client = errands.begin("slow")
     errands.running()
@@ -107,6 +108,7 @@ def test_a_job_that_is_killed_is_followed_by_another(errands: Errands) -> None:
     assert errands.output.exists()
 
 
+@pytest.mark.slow
 def test_jobs_that_are_killed_again_and_again_are_given_up(errands: Errands) -> None:
     client = errands.begin("slow", PIPELINES__JOBS__ATTEMPTS="2")
     for attempt in (1, 2):
@@ -124,6 +126,7 @@ def test_a_job_that_counts_nothing_further_is_ended(errands: Errands) -> None:
     assert not errands.processes()
 
 
+@pytest.mark.slow
 def test_outputs_that_are_damaged_in_the_depot_are_made_again(errands: Errands) -> None:
     errands.run()
     (sheep,) = (
@@ -205,6 +208,7 @@ def test_a_job_whose_request_was_exchanged(errands: Errands) -> None:
     assert f"error: the request for job {job.name} in " in job_by_hand(errands, job.name)
 
 
+@pytest.mark.slow
 def test_what_nobody_needs_any_more_is_taken_away(errands: Errands) -> None:
     errands.run()
     assert "all was needed within 30 days" in errands.command("prune")
