@@ -11,7 +11,6 @@ import logging
 import math
 import os
 import secrets
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -20,13 +19,13 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 
 from pipelines.cluster.code import runtime_environment, write_package
+from pipelines.cluster.knock import knock
 from pipelines.cluster.token import refuse_without_token
 from pipelines.errors import TrainingError
 from pipelines.project import workspace
 from pipelines.settings import Settings
 
 _MEBIBYTE = 2**20
-_KNOCK_S = 10.0
 _REFUSALS = (OSError, RuntimeError, ValueError)
 
 
@@ -74,7 +73,7 @@ def _check(address: str | None, insecure: bool) -> None:
         raise TrainingError(f"ray.address must be HOST:6379 or ray://HOST:10001, got {address}")
     refuse_without_token(address, host, insecure=insecure)
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
+        knock(host.strip("[]"), int(port))
     except OSError as error:
         raise _no_answer(address, error) from error
 
