@@ -53,13 +53,21 @@ def train_loop(config: dict[str, Any]) -> None:
         except NotFinite as error:
             ray.get(board.fail.remote(str(error)))
         except (PipelineError, ValueError) as error:
-            ray.get(board.fail.remote(str(error)))
+            if _in_its_group(place):
+                ray.get(board.fail.remote(str(error)))
             raise
         except Exception as error:
             if is_out_of_memory(error):
                 ray.get(board.fail.remote(explain(job, place, error)))
             raise
     ray.get(board.forget.remote(place.rank))
+
+
+def _in_its_group(place: Place) -> bool:
+    """Whether Ray has not dissolved the group of workers under this one, to begin again with more or fewer."""
+    import torch.distributed as dist
+
+    return place.workers == 1 or dist.is_initialized()
 
 
 def _machine_watched(board: Any) -> AbstractContextManager[None]:
