@@ -6,6 +6,7 @@ files appear together when all images are there, or not at all.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,7 +43,12 @@ def main() -> None:
         for name in (CARD, GRID, STRIP):
             tracker.artifact(final / name)
     pace = f" at {speed.images_per_second:.1f} images/s" if speed.images_per_second else ""
-    print(f"{card['count']} samples with {speed.calls} network calls each{pace}; look at {final / GRID}")
+    print(f"{card['count']} samples with {speed.calls} network calls each{pace}; look at {_from_here(final / GRID)}")
+
+
+def _from_here(path: Path) -> Path:
+    """As one would type it in the project; a job's own folder is gone when its words are read."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def metrics_of(speed: Speed) -> dict[str, float]:
