@@ -61,6 +61,9 @@ class Parts:
     def __init__(self, part: object) -> None:
         self._part = part
 
+    def __len__(self) -> int:
+        return 1
+
     def __getitem__(self, part: slice) -> object:
         return self._part
 
