@@ -45,7 +45,7 @@ class Slurm:
 
     @property
     def place(self) -> str:
-        """This folder, as this machine sees it."""
+        """This folder, from whichever machine it is seen."""
         return f"Slurm, {place.of_shared_folder(self.folder)}"
 
     def submit(self, submission: Submission) -> None:
