@@ -176,8 +176,9 @@ def names_of_jobs(folder: Path, prefix: str) -> list[str]:
 
 
 def forget(folder: Path, known: Mapping[str, Status]) -> None:
-    """Remove the folders of jobs that have ended and were asked for long ago."""
+    """Remove the folders of jobs that have ended and were asked for long ago. Another process may be at it, too."""
     until = time.time() - KEPT_S
     for job in (JobFolder(folder / name) for name, status in known.items() if status.state.ended):
-        if job.asked_at < until:
-            job.remove()
+        with suppress(FileNotFoundError):
+            if job.asked_at < until:
+                job.remove()

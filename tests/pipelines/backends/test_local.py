@@ -259,5 +259,7 @@ def test_what_is_known_of_old_jobs_is_cleared_away_by_the_next(local: Local, mak
     begun(local.folder, "at-work")
     for name in ("ended", "at-work"):
         os.utime(local.folder / name / "lock", (0, 0))
+    known = local.attach("")
     local.submit(make("next", "pass"))
     assert local.attach("").keys() == {"at-work", "next"}
+    folder.forget(local.folder, known)  # as one who had looked before
