@@ -63,5 +63,5 @@ def _refuse_detour(address: str) -> None:
     if other and other.rstrip("/") != address.rstrip("/"):
         raise ParamsError(
             f"ray.address (or RAY_ADDRESS) is {shown(address)}, but RAY_API_SERVER_ADDRESS, which wins in Ray, is "
-            f"{shown(other)}: unset it"
+            f"{other.rpartition('@')[2]}: unset it"
         )
