@@ -112,6 +112,12 @@ def test_what_a_young_answer_names_stays_as_do_young_folders(local: LocalDepot, 
     assert len(local.stored("objects/")) == 3
 
 
+def test_files_of_a_folder_that_is_just_being_put_stay(local: LocalDepot, tmp_path: Path) -> None:
+    ref = put(local, tmp_path / "a", file="a")
+    local.remove(f"notes/trees/{ref.digest}.json")  # it is put last
+    assert not unneeded(local, DAYS)
+
+
 def test_shards_of_a_thin_folder_stay(local: LocalDepot, tmp_path: Path) -> None:
     whole = put(local, tmp_path / "whole", shard="images")
     (tmp_path / "thin").mkdir()
