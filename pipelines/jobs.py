@@ -1,8 +1,8 @@
 """The jobs of this project that run, or ran, elsewhere: list them, read what they say, end them.
 
     python -m pipelines.jobs                       all of them
-    python -m pipelines.jobs logs train-5f0c3a9e1b7d2468-1
-    python -m pipelines.jobs cancel train-5f0c3a9e1b7d2468-1
+    python -m pipelines.jobs logs train-5f0c3a9e1b7d2468-c41d07-1
+    python -m pipelines.jobs cancel train-5f0c3a9e1b7d2468-c41d07-1
     python -m pipelines.jobs prune                 what of the depot nobody has needed for a month; --delete deletes it
 
 Where they run is in infra/cluster.yaml and the environment, as for the stages that started them. To come back to one,

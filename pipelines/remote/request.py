@@ -1,7 +1,7 @@
 """What a job is asked to do: one value, kept in the depot under the job's name.
 
-jobs/train-5f0c3a9e1b7d2468-1/request.json     what is asked, written before the job is submitted
-jobs/train-5f0c3a9e1b7d2468-1/answer.json      what came of it, written by the job at its end; empty while it is at work
+jobs/train-5f0c3a9e1b7d2468-c41d07-1/request.json     what is asked, written before the job is submitted
+jobs/train-5f0c3a9e1b7d2468-c41d07-1/answer.json      what came of it, written at its end; empty while it is at work
 
 Whoever may write to the depot could exchange a request while its job waits, so a job is told its request's SHA-256.
 """

@@ -1,7 +1,7 @@
 """The job itself, where it landed: fetch what it needs, run the stage, put what it leaves into the depot. Or, instead
 of a stage, a whole pipeline (`pipeline.py`).
 
-    python -m pipelines.remote.run s3://bucket/prefix/depot train-5f0c3a9e1b7d2468-1 SHA-256
+    python -m pipelines.remote.run s3://bucket/prefix/depot train-5f0c3a9e1b7d2468-c41d07-1 SHA-256
 
 It works in a folder of its own that is gone afterwards. It ends with the stage's exit status. SIGTERM is passed on, so
 a training saves and ends with 75.

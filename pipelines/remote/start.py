@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pipelines.backends.backend import AlreadyThere, Backend, State, Submission
 from pipelines.depot.depot import Depot
 from pipelines.errors import DataError, RunLocked
-from pipelines.remote.names import Name, newest
+from pipelines.remote.names import Name, first, newest
 from pipelines.remote.request import Answer, Request, answer_note, request_note
 from pipelines.runs.digest import sha256_hex
 
@@ -56,7 +56,7 @@ def job_for(
         if before and before.has_done(request) and before.name not in useless:
             _tell(f"job {before.name} has done this before")
             return before.name, before.answer
-        name = before.following(request) if before else Name(work, 1)
+        name = before.following(request) if before else first(work, depot)
         if _begin(name, request, depot, backend, environment):
             return name, None
 

@@ -41,7 +41,12 @@ def test_an_exchange_uses_both_ways_of_a_link_at_once(network: Network) -> None:
     for host in (first, second):
         network.slow(host, mbit_per_s=16)
     workers = [start(host, first.address, rank, 250_000) for rank, host in enumerate((first, second))]
-    for worker in workers:
-        said = worker.communicate(timeout=90)[0]
-        assert worker.returncode == 0
-        assert 0.9 < float(said) < 1.5
+    try:
+        for worker in workers:
+            said = worker.communicate(timeout=90)[0]
+            assert worker.returncode == 0
+            assert 0.9 < float(said) < 1.5
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()

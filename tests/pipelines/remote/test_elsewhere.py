@@ -16,7 +16,7 @@ from tests.pipelines.remote.conftest import Errands, until
 
 def test_outputs_come_back_and_the_same_work_is_not_done_twice(errands: Errands) -> None:
     said = errands.run()
-    assert re.search(r"job reference-[0-9a-f]{16}-1 started on this machine", said)
+    assert re.search(r"job reference-[0-9a-f]{16}-[0-9a-f]{6}-1 started on this machine", said)
     assert "the errand begins: a meadow" in said
     assert "counting  10/10 sheeps" in said
     assert "\x1e" not in said

@@ -11,8 +11,8 @@ import pytest
 from pipelines.backends.backend import State, Status, Submission
 from pipelines.depot.local import LocalDepot
 from pipelines.depot.ref import put_folder
-from pipelines.errors import RunLocked
-from pipelines.remote.names import Name
+from pipelines.errors import DataError, RunLocked
+from pipelines.remote.names import Name, first, parse
 from pipelines.remote.request import Answer, Request, answer_note, request_note
 from pipelines.remote.start import answer_of, job_for
 from pipelines.runs.digest import sha256_hex
@@ -73,12 +73,28 @@ def asked(depot: LocalDepot, request: Request, answer: Answer | None = None) -> 
 
 def test_the_first_job_is_told_the_digest_of_its_request(depot: LocalDepot, request_: Request) -> None:
     backend = Known()
-    assert job_for(request_, depot, backend, {"A": "b"}) == (FIRST, None)
+    name, answer = job_for(request_, depot, backend, {"A": "b"})
+    assert (name, answer) == (first(WORK, depot), None)
     (submission,) = backend.submitted
-    content = depot.noted(request_note(str(FIRST)))
+    content = depot.noted(request_note(str(name)))
     assert content
-    assert submission.command[-2:] == (str(FIRST), sha256_hex(content))
+    assert submission.command[-2:] == (str(name), sha256_hex(content))
     assert submission.environment == {"A": "b"}
+
+
+def test_the_same_work_for_another_depot_is_another_job(depot: LocalDepot, request_: Request, tmp_path: Path) -> None:
+    """The backend would take the one for the other, which leaves nothing in this depot."""
+    backend, other = Known(), LocalDepot(tmp_path / "other")
+    name, _ = job_for(request_, other, backend, {})
+    backend.states[str(name)] = State.RUNNING
+    another, _ = job_for(request_, depot, backend, {})
+    assert [each.name for each in backend.submitted] == [str(name), str(another)]
+    assert another != name
+    backend.states[str(another)] = State.RUNNING
+    for place, expected in ((depot, another), (other, name)):
+        assert job_for(request_, place, backend, {}) == (expected, None)
+    assert parse(str(name)) == name
+    assert name.next.work == name.work
 
 
 def test_a_job_that_never_began_begins_under_its_name(depot: LocalDepot, request_: Request) -> None:
@@ -137,6 +153,13 @@ def test_a_job_that_another_backend_was_given_is_told_of(
     asked(depot, replace(request_, place="the cluster of before"))
     assert job_for(request_, depot, Known(), {}) == (SECOND, None)
     assert f"job {FIRST} was given to the cluster of before" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [b"", b"a/b", b"\xff"])
+def test_a_damaged_name_of_the_depot_is_told(depot: LocalDepot, request_: Request, name: bytes) -> None:
+    depot.note("name", name)
+    with pytest.raises(DataError, match=r"the name of .* is damaged"):
+        job_for(request_, depot, Known(), {})
 
 
 @pytest.mark.parametrize("damaged", [request_note, answer_note])
