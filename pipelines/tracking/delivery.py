@@ -10,7 +10,9 @@ and files are set, not added, so that sending them twice is as good as once.
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from pipelines.errors import TrackingError
@@ -41,6 +43,8 @@ class Delivery:
         self._settings = settings
         self._uri = tracking_uri(settings)
         self._mark: Mark | None = None
+        self.heard = -inf
+        """When MLflow last answered, by the monotonic clock."""
         self._forget()
 
     def run(self, *, again: bool = True) -> None:
@@ -96,7 +100,9 @@ class Delivery:
         """Connect, and find the run or make it; one that is not the marked one has nothing yet."""
         identity = self._spool.identity
         self._store = connect(self._settings, identity.experiment)
+        self.heard = time.monotonic()
         self._run = find_or_make_run(self._store, identity, self._spool.began_ms)
+        self.heard = time.monotonic()
         if self._mark and self._mark.run != self._run:
             self._set(Mark(self._mark.server, self._run))
         if not self._spool.ended:
@@ -126,7 +132,7 @@ class Delivery:
 
     def _set(self, mark: Mark) -> None:
         self._spool.set_mark(mark)
-        self._mark = mark
+        self._mark, self.heard = mark, time.monotonic()
 
     def _batch(self, batch: list[Line], end: int) -> None:
         """Numbers and facts; files and the end of the run are left for later, and so is what the server refuses."""

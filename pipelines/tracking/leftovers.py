@@ -10,7 +10,7 @@ from pipelines.errors import TrackingError, first_line
 from pipelines.settings import Settings, tracking_uri
 from pipelines.tracking.delivery import Delivery, PartlySent
 from pipelines.tracking.refusals import redact
-from pipelines.tracking.spool import Busy, Spool
+from pipelines.tracking.spool import Busy, Spool, Unreadable
 
 _IN_A_ROW = 2
 """So many runs that cannot be sent: it is not the runs, and each would wait for the time-outs again."""
@@ -50,12 +50,12 @@ def _send(spool: Spool, settings: Settings) -> str | None:
         spool.close()  # a stage that goes on in this run must not wait for the server
         Delivery(spool, settings).run()
         spool.remove(tracking_uri(settings))
-    except (PartlySent, Busy) as error:
+    except (PartlySent, Busy, Unreadable) as error:
         return _OfThisRun(error)
     except TrackingError as error:
         return str(error)
     except Exception as error:  # one that cannot be read must not keep the others
-        return redact(first_line(error))
+        return _OfThisRun(redact(first_line(error)))
     return None
 
 

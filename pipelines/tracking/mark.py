@@ -38,3 +38,14 @@ def write_mark(path: Path, mark: Mark) -> None:
     fresh = path.with_suffix(".sent.new")
     fresh.write_text(json.dumps(asdict(mark)))
     fresh.replace(path)
+
+
+def drop_mark_ahead(path: Path, size: int) -> None:
+    """Forget a mark that is ahead of its spool of `size` bytes: neither waits for the disk, and the power failed. It
+    would count once the spool had grown past it."""
+    try:
+        ahead = json.loads(path.read_text())["offset"] > size
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return
+    if ahead:
+        path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from pipelines.data.manifest import MANIFEST, Manifest, read_manifest
-from pipelines.errors import first_line
+from pipelines.errors import Interrupted, first_line
 from pipelines.params import Params
 from pipelines.project import results
 from pipelines.runs.digest import digest
@@ -108,7 +108,7 @@ def stage_run(stage: str, params: Params, settings: Settings, key: str, *, send:
     try:
         yield tracker
         status = "FINISHED"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         status = "KILLED"
         raise
     finally:

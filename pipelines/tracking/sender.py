@@ -14,8 +14,14 @@ from pipelines.tracking.leftovers import send_leftovers
 from pipelines.tracking.refusals import CredentialsRefused, redact
 from pipelines.tracking.spool import Spool
 
-_EVERY_S = 3.0
-_SLOWEST_S = 60.0
+_FIRST_S, _EVERY_S = 3.0, 10.0
+"""Loading MLflow and reaching it take longer than to send what has come since."""
+_AGAIN_S, _SLOWEST_S = 3.0, 60.0
+"""Between two attempts at a server that is away: at first, and at most."""
+_AT_THE_END_S = 60.0
+"""So long a stage waits for a server that takes what it is sent."""
+_BEYOND_S = 2.0
+"""And so much longer than a request's time-out for one that does not."""
 
 
 class Sender:
@@ -35,18 +41,25 @@ class Sender:
         self._thread.start()
 
     def finish(self) -> None:
-        """Send what is left and stop. Bounded: some attempts at a server that is away, with its time-outs."""
+        """Send what is left and stop. Bounded: a minute where MLflow takes it, else one time-out."""
         self._over.set()
-        tracking = self._settings.tracking
-        self._thread.join(timeout=60 + 2 * tracking.timeout_s * (tracking.retries + 1))
-        if self._thread.is_alive():
-            self.problem = "MLflow is too slow"
+        began = time.monotonic()
+        patience = self._settings.tracking.timeout_s + _BEYOND_S
+        while self._thread.is_alive():
+            now = time.monotonic()
+            if now > began + _AT_THE_END_S:
+                self.problem = "MLflow is too slow"
+                return
+            if now > max(began, self._delivery.heard) + patience:
+                self.problem = "MLflow does not answer"
+                return
+            self._thread.join(0.1)
 
     def _work(self) -> None:
-        again = True
-        while self._going_on and not self._over.wait(pause(self._failures)):
+        again, rest = True, min(_FIRST_S, _EVERY_S)
+        while self._going_on and not self._over.wait(rest):
             self._try(again=again)
-            again = self._failures > 0  # what the server refused is not for each time
+            again, rest = self._failures > 0, pause(self._failures)  # what the server refused is not for each time
         for attempt in range(self._settings.tracking.retries + 1):
             if not self._going_on:
                 return
@@ -81,5 +94,6 @@ class Sender:
 
 def pause(failures: int) -> float:
     """Seconds until the next attempt: longer with each that failed, and not the same for all who wait for a server."""
-    longest = min(_EVERY_S * 2.0 ** min(failures, 10), _SLOWEST_S)
-    return longest if not failures else longest * random.uniform(0.5, 1)
+    if not failures:
+        return _EVERY_S
+    return min(_AGAIN_S * 2.0 ** min(failures, 10), _SLOWEST_S) * random.uniform(0.5, 1)

@@ -11,7 +11,6 @@ so that a stage never waits for a server that another process sends to.
 from __future__ import annotations
 
 import fcntl
-import math
 import shutil
 import sys
 import time
@@ -26,11 +25,16 @@ from typing import IO
 from pipelines.errors import TrackingError
 from pipelines.project import state
 from pipelines.tracking.lines import Event, Line, drop_torn_line, encode, read_lines
-from pipelines.tracking.mark import Mark, read_mark, write_mark
+from pipelines.tracking.mark import Mark, drop_mark_ahead, read_mark, write_mark
+from pipelines.tracking.told import Told
 
 
 class Busy(TrackingError):
     """Another process is sending the same spool."""
+
+
+class Unreadable(TrackingError):
+    """Nothing says whose numbers a spool holds."""
 
 
 def spool_folder() -> Path:
@@ -73,7 +77,8 @@ class Spool:
         self.began_ms = _first_time(lock)
         """When a process began this run for the first time, in milliseconds since 1970; outlives what was sent."""
         drop_torn_line(path)
-        self._known = {(e["metric"], e["step"]) for e in self.events() if "metric" in e}
+        drop_mark_ahead(self._mark, path.stat().st_size if path.exists() else 0)
+        self._told = Told(self.events())
 
     @classmethod
     def open(cls, identity: RunIdentity, began_ms: int | None = None) -> Spool:
@@ -117,12 +122,12 @@ class Spool:
         """As its first line says.
 
         Raises:
-            TrackingError: that is damaged.
+            Unreadable: that is damaged.
         """
         for event in self.events():
             if "run" in event:
                 return RunIdentity(**event["run"])
-        raise TrackingError(f"no line of {self.path} says whose numbers these are: its beginning is damaged")
+        raise Unreadable(f"no line of {self.path} says whose numbers these are: its beginning is damaged")
 
     @property
     def files(self) -> Path:
@@ -140,22 +145,21 @@ class Spool:
         self.metrics(step, {name: value})
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers, each once per name and step; all of them are kept or none.
-
-        One that is not finite becomes a tag: MLflow would store 1.8e308.
-        """
-        new = {name: value for name, value in values.items() if (name, step) not in self._known}
-        now = _now_ms()
-        if new:
-            self._append(*(_number(name, step, value, now) for name, value in new.items()))
-            self._known.update((name, step) for name in new)
+        """Numbers, each once per name and step; all of them are kept or none."""
+        if events := self._told.fresh(step, values, _now_ms()):
+            self._append(*events)
+            for event in events:
+                self._told.add(event)
 
     def tags(self, tags: dict[str, str]) -> None:
         """Facts about the run."""
         self._append({"tags": tags})
 
     def artifact(self, path: Path) -> None:
-        """A file, copied now."""
+        """A file, copied now. One that is not there, or no longer, is told of."""
+        if not path.is_file():
+            print(f"warning: not there, so not in MLflow: {path}", file=sys.stderr)
+            return
         self.files.mkdir(exist_ok=True)
         copying = self.files / f".{path.name}.copying"
         try:
@@ -167,10 +171,9 @@ class Spool:
 
     def take(self, event: Event) -> None:
         """An event of another machine's spool, as it was told there; a number that is known here is left out."""
-        number = (event["metric"], event["step"]) if "metric" in event else None
-        if number not in self._known:
+        if not self._told.has(event):
             self._append(event)
-            self._known.update([number] if number else [])
+            self._told.add(event)
 
     def end(self, status: str) -> None:
         """The run is over: FINISHED, FAILED or KILLED."""
@@ -268,12 +271,6 @@ class Spool:
             self._file.truncate(self._size)
             raise
         self._size += written
-
-
-def _number(name: str, step: int, value: float, now_ms: int) -> Event:
-    if math.isfinite(value):
-        return {"metric": name, "step": step, "value": value, "time": now_ms}
-    return {"tags": {f"not_finite.{name}": f"{value} at step {step}"}}
 
 
 def _now_ms() -> int:

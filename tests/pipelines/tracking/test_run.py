@@ -4,9 +4,11 @@ import json
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
+from pipelines.errors import Interrupted
 from pipelines.settings import Settings, TrackingSettings
 from pipelines.tracking import leftovers, sender
 from pipelines.tracking.delivery import Delivery
@@ -77,12 +79,45 @@ def test_a_failed_stage_is_marked_as_failed(workplace):
     assert run.info.status == "FAILED"
 
 
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt, Interrupted])
+def test_a_stage_that_was_stopped_is_marked_as_killed(workplace, stopped):
+    with pytest.raises(stopped), stage_run("train", workplace.params, workplace.settings, key="k"):
+        raise stopped
+    (run,) = runs(workplace, "train")
+    assert run.info.status == "KILLED"
+
+
+def test_a_file_that_is_not_there_holds_up_no_numbers(workplace, capsys):
+    with stage_run("train", workplace.params, dead_server(), key="k") as tracker:
+        tracker.artifact(workplace.folder / "gone.png")
+        tracker.metrics(1, {"loss": 0.5})
+        (path,) = spool_folder().glob("*.jsonl")
+        assert decode(path.read_bytes().splitlines()[-1])["metric"] == "loss"
+    assert "warning: not there, so not in MLflow: " in capsys.readouterr().err
+
+
+def test_a_server_that_hangs_holds_a_stage_up_for_one_time_out(workplace, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        settings = Settings.model_validate({"tracking": {"uri": uri, "timeout_s": 1, "retries": 2}})
+        began = time.monotonic()
+        with stage_run("train", workplace.params, settings, key="k") as tracker:
+            tracker.metrics(1, {"loss": 0.5})
+        assert time.monotonic() - began < 5
+    assert "not yet in MLflow: 1 fact, 1 number (MLflow does not answer)" in capsys.readouterr().err
+
+
 def test_numbers_that_are_not_finite_become_tags(workplace):
     with stage_run("train", workplace.params, workplace.settings, key="k") as tracker:
         tracker.metrics(7, {"loss": float("inf"), "fine": 1.0})
     (run,) = runs(workplace, "train")
     assert run.data.metrics == {"fine": 1.0}
     assert run.data.tags["not_finite.loss"] == "inf at step 7"
+    with stage_run("train", workplace.params, workplace.settings, key="k") as tracker:
+        for step in (8, 9, 9):
+            tracker.metrics(step, {"loss": float("nan"), "fine": 1.0})
+    (run,) = runs(workplace, "train")
+    assert run.data.tags["not_finite.loss"] == "nan at step 8, and 1 more, the last nan at step 9"
 
 
 def test_a_dead_server_costs_a_line_and_loses_nothing(workplace, capsys, monkeypatch):
@@ -207,3 +242,16 @@ def test_parameters_are_flat_under_stable_names(workplace):
     assert flat["train.microbatch"] == "null"
     assert flat["process.schedule"] == "log_snr"
     assert json.dumps(flat) == json.dumps(params_flat(workplace.params))
+
+
+def test_a_mark_that_was_ahead_of_its_spool_does_not_count_when_that_has_grown(workplace, spool):
+    """The power failed: the mark had reached the disk, and what it counts had not."""
+    spool.metric("loss", 0, 0.5)
+    size = spool.path.stat().st_size
+    spool.set_mark(replace(spool.mark("http://here"), offset=size + 10))
+    spool.close()
+    again = Spool.open(run_identity("train", workplace.params, "k"))
+    again.metric("loss", 1, 0.5)
+    assert again.path.stat().st_size > size + 10
+    assert again.mark("http://here").offset == 0
+    again.close()

@@ -97,6 +97,16 @@ def test_a_spool_that_does_not_say_whose_it_is_is_kept_and_told(workplace, comma
     assert path.exists()
 
 
+def test_several_that_do_not_say_it_do_not_keep_the_others(workplace, command, capsys):
+    leave(workplace, "a", "b", "c", "d")
+    for path in sorted(spool_folder().glob("*.jsonl"))[:3]:
+        path.write_bytes(b"x" + path.read_bytes())
+    assert command(workplace.settings) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert ["its beginning is damaged" in line for line in lines[:4]] == [True, True, True, False]
+    assert lines[3].endswith(": sent")
+
+
 def test_a_stage_at_work_is_left_alone(workplace, command, away, capsys):
     with stage_run("train", workplace.params, away, key="k") as tracker:
         tracker.metrics(1, {"loss": 0.5})
@@ -112,5 +122,5 @@ def test_attempts_become_rarer_and_do_not_coincide(monkeypatch):
     assert pause(0) == sender._EVERY_S
     drawn = {pause(3) for _ in range(50)}
     assert len(drawn) > 40
-    assert 4 * sender._EVERY_S <= min(drawn) < max(drawn) <= 8 * sender._EVERY_S
+    assert 4 * sender._AGAIN_S <= min(drawn) < max(drawn) <= 8 * sender._AGAIN_S
     assert max(pause(1000) for _ in range(50)) <= 60
