@@ -60,7 +60,7 @@ def in_mlflow(workplace, settings) -> tuple[str, list[int], list[str]]:
 def test_a_read_only_artifact_store_holds_up_no_numbers(workplace, tmp_path, disk, capsys):
     remount(disk, "ro")
     with mlflow_server(tmp_path, disk / "artifacts") as port:
-        settings = settings_for(f"http://127.0.0.1:{port}", timeout_s=10)
+        settings = settings_for(f"http://127.0.0.1:{port}", timeout_s=10, retries=1)
         tell_a_run(workplace, settings, tmp_path, steps=500)
         said = capsys.readouterr().err
         assert "not yet in MLflow: 1 file (the server refused it (note.txt: it answers 500; its log says why))" in said
@@ -73,7 +73,7 @@ def test_a_read_only_artifact_store_holds_up_no_numbers(workplace, tmp_path, dis
 
 def test_a_server_whose_disk_is_full_gets_all_of_it_later(workplace, tmp_path, disk, capsys):
     with mlflow_server(disk, tmp_path / "artifacts") as port:
-        settings = settings_for(f"http://127.0.0.1:{port}", timeout_s=10)
+        settings = settings_for(f"http://127.0.0.1:{port}", timeout_s=10, retries=1)
         connect(settings, workplace.params.register_.name)
         with (disk / "ballast").open("ab", buffering=0) as file:
             try:
