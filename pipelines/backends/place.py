@@ -9,6 +9,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pipelines.cluster.token import shown
+
 
 def of_folder(folder: Path) -> str:
     """A folder of this machine."""
@@ -33,12 +35,6 @@ def of_server(address: str) -> str:
     """A server, with this machine's name before it where the address leads elsewhere from another one."""
     host = urlsplit(address).hostname or "localhost"
     return f"{socket.gethostname()}:{shown(address)}" if _loopback(host) else shown(address)
-
-
-def shown(address: str) -> str:
-    """Without a name or password in it."""
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _loopback(host: str) -> bool:

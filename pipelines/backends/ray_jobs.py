@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from pipelines.backends import place
 from pipelines.backends.backend import AlreadyThere, State, Status, Submission, Unreachable
 from pipelines.backends.text import gist
+from pipelines.cluster.token import shown
 from pipelines.errors import PipelineError, first_line
 
 Answer = TypeVar("Answer")
@@ -52,7 +53,7 @@ class RayJobs:
         self._lock = lock
 
     def __str__(self) -> str:
-        return f"the Ray cluster at {place.shown(self._address)}"
+        return f"the Ray cluster at {shown(self._address)}"
 
     @property
     def place(self) -> str:
