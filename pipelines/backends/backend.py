@@ -79,8 +79,8 @@ class Backend(Protocol):
 
     @property
     def place(self) -> str:
-        """Where its jobs are known. It is equal, on whatever machines, only for backends that know the same jobs. One that
-        is reached by two addresses may have two.
+        """Where its jobs are known. It is equal, on whatever machines, only for backends that know the same jobs. One
+        that is reached by two addresses may have two.
         """
         ...
 
