@@ -21,7 +21,7 @@ def refuse_without_token(address: str, host: str, *, insecure: bool) -> None:
     Raises:
         TrainingError: it is on another machine, and no token is set.
     """
-    if not insecure and not _on_this_machine(host.strip("[]")) and not _has_token():
+    if not insecure and not on_this_machine(host.strip("[]")) and not _has_token():
         raise TrainingError(
             f"ray.address is {shown(address)}, on another machine, and no token is set: whoever reaches a cluster "
             "without one can run commands on it. Set RAY_AUTH_MODE=token and the cluster's token (RAY_AUTH_TOKEN, a "
@@ -35,7 +35,8 @@ def shown(address: str) -> str:
     return f"{scheme}{there}{re.split('[/?#]', rest.rpartition('@')[2])[0]}"
 
 
-def _on_this_machine(host: str) -> bool:
+def on_this_machine(host: str) -> bool:
+    """Whether it leads to whoever asks, from any machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
