@@ -123,7 +123,7 @@ def settings_as_environment(settings: Settings) -> dict[str, str]:
             "its end: give an address by which the cluster reaches the MLflow server"
         )
     sections = ("ray", "storage", "checkpoint", "tracking")
-    return {
+    return {"MLFLOW_TRACKING_URI": uri} | {  # the machines' own would win over the section's
         f"PIPELINES__{section.upper()}__{key.upper()}": value if isinstance(value, str) else json.dumps(value)
         for section in sections
         for key, value in values[section].items()

@@ -79,7 +79,9 @@ class Backend(Protocol):
 
     @property
     def place(self) -> str:
-        """Where its jobs are known. It is equal, on whatever machines, only for backends that know the same jobs."""
+        """Where its jobs are known. It is equal, on whatever machines, only for backends that know the same jobs. One
+        that is reached by two addresses may have two.
+        """
         ...
 
     def submit(self, submission: Submission) -> None:

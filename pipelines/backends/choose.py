@@ -6,8 +6,7 @@ import os
 from urllib.parse import urlsplit
 
 from pipelines.backends.backend import Backend
-from pipelines.backends.place import shown
-from pipelines.cluster.token import refuse_without_token
+from pipelines.cluster.token import refuse_without_token, shown
 from pipelines.errors import ParamsError
 from pipelines.project import state, workspace
 from pipelines.settings import Settings
@@ -42,7 +41,7 @@ def backend_of(settings: Settings) -> Backend | None:
             if not to_job_server:
                 raise ParamsError(
                     f"jobs.backend ray wants the cluster's job server in ray.address, http://HEAD:8265; got "
-                    f"{settings.ray.address}"
+                    f"{shown(address) or 'null'}"
                 )
             _refuse_detour(address)
             refuse_without_token(address, urlsplit(address).hostname or "", insecure=settings.ray.insecure)
@@ -63,5 +62,5 @@ def _refuse_detour(address: str) -> None:
     if other and other.rstrip("/") != address.rstrip("/"):
         raise ParamsError(
             f"ray.address (or RAY_ADDRESS) is {shown(address)}, but RAY_API_SERVER_ADDRESS, which wins in Ray, is "
-            f"{other.rpartition('@')[2]}: unset it"
+            f"{shown(other)}: unset it"
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 import socket
 from contextlib import suppress
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from pipelines.cluster.token import on_this_machine, shown
 
 
 def of_folder(folder: Path) -> str:
@@ -32,17 +33,4 @@ def of_shared_folder(folder: Path) -> str:
 def of_server(address: str) -> str:
     """A server, with this machine's name before it where the address leads elsewhere from another one."""
     host = urlsplit(address).hostname or "localhost"
-    return f"{socket.gethostname()}:{shown(address)}" if _loopback(host) else shown(address)
-
-
-def shown(address: str) -> str:
-    """Without a name or password in it."""
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return f"{socket.gethostname()}:{shown(address)}" if on_this_machine(host) else shown(address)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from pipelines.backends import place
 from pipelines.backends.backend import AlreadyThere, State, Status, Submission, Unreachable
 from pipelines.backends.text import gist
+from pipelines.cluster.token import shown
 from pipelines.errors import PipelineError, first_line
 
 Answer = TypeVar("Answer")
@@ -52,7 +53,7 @@ class RayJobs:
         self._lock = lock
 
     def __str__(self) -> str:
-        return f"the Ray cluster at {place.shown(self._address)}"
+        return f"the Ray cluster at {shown(self._address)}"
 
     @property
     def place(self) -> str:
@@ -74,7 +75,7 @@ class RayJobs:
             try:
                 return self._ask(submit, _UPLOAD_S)
             except _Refused as refused:
-                if "already" in str(refused):
+                if f"submission_id {submission.name} already exists" in refused.answer:
                     raise AlreadyThere(f"{self} has a job {submission.name}") from None
                 if "try again later" not in str(refused) or time.monotonic() > until:
                     raise PipelineError(f"{self} refused the job: {refused}") from None
@@ -90,15 +91,19 @@ class RayJobs:
 
     def attach(self, prefix: str) -> dict[str, Status]:
         """From its list of jobs."""
-        jobs = self._ask(lambda: self._client.list_jobs())
+        try:
+            jobs = self._ask(lambda: self._client.list_jobs())
+        except _Refused as refused:
+            raise Unreachable(f"{self} does not list its jobs: {refused}") from None
         return {job.submission_id: _status(job) for job in jobs if (job.submission_id or "").startswith(prefix)}
 
     def status(self, name: str) -> Status:
-        """What the job server knows; it forgets all jobs with its cluster."""
+        """What the job server knows; it forgets all jobs with its cluster. A job is missing where it says so itself: a
+        proxy, or a dashboard that is starting, answers with 404 too."""
         try:
             return _status(self._ask(lambda: self._client.get_job_info(name)))
         except _Refused as refused:
-            if "does not exist" in str(refused) or "404" in str(refused):
+            if f"status code 404: Job {name} does not exist" in refused.answer:
                 return Status(State.MISSING)
             raise Unreachable(f"{self} does not say how job {name} is: {refused}") from None
 
@@ -157,11 +162,15 @@ class RayJobs:
         except AuthenticationError:
             raise PipelineError(f"{self} refused the token, or wants one; {_TOKEN}") from None
         except RuntimeError as error:
-            raise _Refused(_reason(error)) from None
+            raise _Refused(error) from None
 
 
 class _Refused(Exception):
-    """The job server answered with an error."""
+    """The job server answered with an error: in a sentence, and all of it."""
+
+    def __init__(self, error: RuntimeError) -> None:
+        super().__init__(_reason(error))
+        self.answer = str(error)
 
 
 _CHECK = "check ray.address (or RAY_ADDRESS) and the network"

@@ -19,17 +19,21 @@ EVERY_S = 1.0
 """Seconds between two beats; a new step is told at once, at most 20 times a second."""
 _LOOK_S = 0.05
 _OURS = Path(__file__).resolve().parents[2]
-_TORCHS = f"torch{os.sep}distributed{os.sep}"
+_THEIR_MEETINGS = ("/torch/distributed/", "/torch/nn/parallel/", "/ray/train/v2/_internal/execution/collective_impl.py")
+"""Code of torch and Ray Train that exchanges messages with other workers."""
 _MEETINGS = (
+    "diffusion/training/messages.py",
     "diffusion/training/overlap.py",
+    "diffusion/training/reduction.py:Fast.",
     "diffusion/training/tree.py",
     "pipelines/depot/cache.py",
     "pipelines/depot/ref.py",
     "pipelines/runs/flock.py",
     "pipelines/runs/lease.py",
 )
-"""Files of this project that do nothing but exchange messages with other workers, or wait for who was there before, or
-for what a depot sends, which has time limits of its own."""
+"""Files and classes of this project that exchange messages with other workers, or wait for who was there before, or for
+what a depot sends, which has time limits of its own. The messages of `Fast` come and go within its backward pass, with
+no frame of their own."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,10 @@ def place_of(frame: FrameType | None) -> tuple[str, bool]:
     waiting = False
     while frame is not None:
         file = frame.f_code.co_filename
-        waiting = waiting or _TORCHS in file
+        waiting = waiting or any(each in file for each in _THEIR_MEETINGS)
         if file.startswith(str(_OURS)) and ".venv" not in file:
             name = Path(file).relative_to(_OURS).as_posix()
-            return f"{frame.f_code.co_name} ({name}:{frame.f_lineno})", waiting or name in _MEETINGS
+            meeting = f"{name}:{frame.f_code.co_qualname}".startswith(_MEETINGS)
+            return f"{frame.f_code.co_name} ({name}:{frame.f_lineno})", waiting or meeting
         frame = frame.f_back
     return "nowhere", waiting

@@ -20,7 +20,7 @@ from types import ModuleType
 
 from pipelines.cluster.code import runtime_environment, write_package
 from pipelines.cluster.knock import knock
-from pipelines.cluster.token import refuse_without_token
+from pipelines.cluster.token import refuse_without_token, shown
 from pipelines.errors import TrainingError
 from pipelines.project import workspace
 from pipelines.settings import Settings
@@ -65,12 +65,13 @@ def _check(address: str | None, insecure: bool) -> None:
         return
     if address.startswith(("http://", "https://")):
         raise TrainingError(
-            f"ray.address is {address}, where a cluster takes jobs, and this is none: name the stage in jobs.stages, "
-            "or give HOST:6379 to join the cluster from one of its machines, or null to run here (RAY_ADDRESS wins)"
+            f"ray.address is {shown(address)}, where a cluster takes jobs, and this is none: name the stage in "
+            "jobs.stages, or give HOST:6379 to join the cluster from one of its machines, or null to run here "
+            "(RAY_ADDRESS wins)"
         )
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
-        raise TrainingError(f"ray.address must be HOST:6379 or ray://HOST:10001, got {address}")
+        raise TrainingError(f"ray.address must be HOST:6379 or ray://HOST:10001, got {shown(address)}")
     refuse_without_token(address, host, insecure=insecure)
     try:
         knock(host.strip("[]"), int(port))
@@ -80,8 +81,8 @@ def _check(address: str | None, insecure: bool) -> None:
 
 def _no_answer(address: str, error: Exception) -> TrainingError:
     return TrainingError(
-        f"the Ray cluster at {address} does not answer: {error}. Check ray.address (or RAY_ADDRESS) and, where the "
-        "cluster asks for a token, RAY_AUTH_MODE and RAY_AUTH_TOKEN; without an address Ray starts on this machine"
+        f"the Ray cluster at {shown(address)} does not answer: {error}. Check ray.address (or RAY_ADDRESS) and, where "
+        "the cluster asks for a token, RAY_AUTH_MODE and RAY_AUTH_TOKEN; without an address Ray starts on this machine"
     )
 
 

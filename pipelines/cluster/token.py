@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -20,15 +21,22 @@ def refuse_without_token(address: str, host: str, *, insecure: bool) -> None:
     Raises:
         TrainingError: it is on another machine, and no token is set.
     """
-    if not insecure and not _on_this_machine(host.strip("[]")) and not _has_token():
+    if not insecure and not on_this_machine(host.strip("[]")) and not _has_token():
         raise TrainingError(
-            f"ray.address is {address}, on another machine, and no token is set: whoever reaches a cluster without one "
-            "can run commands on it. Set RAY_AUTH_MODE=token and the cluster's token (RAY_AUTH_TOKEN, a file named by "
-            "RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token); ray.insecure: true joins it all the same"
+            f"ray.address is {shown(address)}, on another machine, and no token is set: whoever reaches a cluster "
+            "without one can run commands on it. Set RAY_AUTH_MODE=token and the cluster's token (RAY_AUTH_TOKEN, a "
+            "file named by RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token); ray.insecure: true joins it all the same"
         )
 
 
-def _on_this_machine(host: str) -> bool:
+def shown(address: str) -> str:
+    """A cluster's address for messages: without a name or password in it, or what is behind the port."""
+    scheme, there, rest = address.partition("://") if "://" in address else ("", "", address)
+    return f"{scheme}{there}{re.split('[/?#]', rest.rpartition('@')[2])[0]}"
+
+
+def on_this_machine(host: str) -> bool:
+    """Whether it leads to whoever asks, from any machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -29,7 +29,8 @@ class Watchdog:
         self._hear = hear
         self._limit = settings.hang_timeout_s
         self._next = 0.0
-        self._ended: set[int] = set()
+        self._ended: set[tuple[str, int]] = set()
+        """By node: pods often have the same numbers."""
 
     def look(self) -> None:
         """Look at the workers, if it is time."""
@@ -38,8 +39,9 @@ class Watchdog:
         self._next = time.monotonic() + LOOK_EVERY_S
         report = self._report()
         for sign in hanging(report.signs, self._limit):
-            if sign.beat.pid not in self._ended:
-                self._ended.add(sign.beat.pid)
+            process = (sign.beat.node, sign.beat.pid)
+            if process not in self._ended:
+                self._ended.add(process)
                 self._hear(Told(describe(sign, report.where(sign.beat.rank))))
                 self._end(sign.beat)
 
@@ -52,15 +54,14 @@ class Watchdog:
 
 
 def hanging(signs: Mapping[int, Sign], limit_s: float) -> list[Sign]:
-    """The workers that are the reason why nothing moves: those that tell nothing, and those stuck outside a collective.
+    """The workers that are the reason why nothing moves: those that tell nothing; without such, those that are stuck.
 
-    A worker that waits for the others is not one: they are.
+    A worker that waits for the others is not one: they are. On a GPU a worker may wait for the others wherever it waits
+    for its device, so that beside one that tells nothing nobody else is blamed.
     """
-    return [
-        sign
-        for _, sign in sorted(signs.items())
-        if sign.heard_s > limit_s or (sign.moved_s > limit_s and not sign.beat.waiting)
-    ]
+    in_order = [sign for _, sign in sorted(signs.items())]
+    silent = [sign for sign in in_order if sign.heard_s > limit_s]
+    return silent or [sign for sign in in_order if sign.moved_s > limit_s and not sign.beat.waiting]
 
 
 def describe(sign: Sign, where: str) -> str:

@@ -27,7 +27,7 @@ _LINE = 300
 """How much is said of why a job waits."""
 
 
-class Detach(Exception):
+class Detach(KeyboardInterrupt):
     """Ctrl-C or SIGTERM came."""
 
 
@@ -42,7 +42,7 @@ def follow(name: str, backend: Backend) -> Status:
         log = _Log(name, backend, bars)
         thread = threading.Thread(target=log.read, name="log", daemon=True)
         try:
-            with _detaching():
+            with detaching():
                 thread.start()
                 status = _end_of(name, backend)
                 log.over.set()
@@ -139,7 +139,7 @@ class _Log:
 
 
 @contextmanager
-def _detaching() -> Iterator[None]:
+def detaching() -> Iterator[None]:
     """Ctrl-C and SIGTERM leave the block by `Detach`."""
 
     def handle(number: int, frame: FrameType | None) -> None:

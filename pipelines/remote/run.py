@@ -15,7 +15,9 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from pipelines.cluster.token import on_this_machine
 from pipelines.data.sharing import fetch
 from pipelines.depot.address import depot_at
 from pipelines.depot.depot import Depot
@@ -56,9 +58,18 @@ def lay_out(request: Request, project: Path) -> None:
 def run_stage(request: Request, project: Path) -> Ended:
     """The stage, as `dvc repro` would run it there."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_THERE)}
-    environment |= {RELAY: "told", GIT: json.dumps(dict(request.git))}
+    environment |= _places(request) | {RELAY: "told", GIT: json.dumps(dict(request.git))}
     command = [sys.executable, "-m", f"pipelines.{request.stage}"]
     return supervised(command, project, environment, request.stalled_after_s)
+
+
+def _places(request: Request) -> dict[str, str]:
+    """Where the stage's state and numbers go, as environment variables: there whoever asked will look for them,
+    whatever the machines of the cluster have. To a server that he reaches by a tunnel they have a way of their own.
+    """
+    storage, tracking = request.settings["storage"]["uri"], request.settings["tracking"]["uri"]
+    reached = tracking is not None and not on_this_machine(urlsplit(tracking).hostname or "")
+    return {"PIPELINES__STORAGE__URI": storage} | ({"MLFLOW_TRACKING_URI": tracking} if reached else {})
 
 
 def leave(request: Request, project: Path, ended: Ended, depot: Depot) -> Answer:

@@ -48,7 +48,7 @@ def job_for(
     work = f"{request.stage}-{request.key}"
     while True:
         last = newest(work, depot.notes(f"jobs/{work}-"))
-        before = _Before.of(last, request, depot, backend) if last else None
+        before = _Before.of(last, depot, backend) if last else None
         if before and before.state in (State.WAITING, State.RUNNING):
             before.refuse_other(request, backend)
             _tell(f"coming back to job {before.name} on {backend}")
@@ -69,16 +69,13 @@ class _Before:
     request: Request | None
     answer: Answer | None
     state: State
-    """MISSING also where another backend was asked for it."""
+    """MISSING also where another backend was given it. One that knows it was given it, perhaps by another address: no
+    two jobs have the same name."""
 
     @classmethod
-    def of(cls, name: Name, asked: Request, depot: Depot, backend: Backend) -> _Before:
+    def of(cls, name: Name, depot: Depot, backend: Backend) -> _Before:
         """As it is now."""
-        request = _request_of(depot, name)
-        here = request is None or request.place == asked.place
-        return cls(
-            name, request, usable_answer_of(depot, name), backend.status(str(name)).state if here else State.MISSING
-        )
+        return cls(name, _request_of(depot, name), usable_answer_of(depot, name), backend.status(str(name)).state)
 
     def refuse_other(self, asked: Request, backend: Backend) -> None:
         """Unless it works on what is asked."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pipelines.backends.backend import State
 from pipelines.errors import DataError, Interrupted, JobFailed, ParamsError
 from pipelines.remote.collect import keep
-from pipelines.remote.follow import COME_BACK, Detach, follow
+from pipelines.remote.follow import COME_BACK, Detach, detaching, follow
 from pipelines.remote.start import job_for, usable_answer_of
 from pipelines.tracking.changes import holds_secret
 
@@ -36,6 +36,7 @@ class Work:
         self._collect = collect
         self._useless: set[Name] = set()
         self._environment = passed_on(settings)
+        self._followed: Name | None = None
 
     def run(self) -> None:
         """Until what it leaves is here.
@@ -45,6 +46,13 @@ class Work:
             Interrupted: Ctrl-C; the job goes on, or was stopped, as `jobs.on_interrupt` says.
             PipelineError: a job cannot be started, the backend or the depot does not answer.
         """
+        try:
+            with detaching():
+                self._bring()
+        except Detach:
+            raise Interrupted(self._leave()) from None
+
+    def _bring(self) -> None:
         left = self._settings.jobs.attempts
         while left:
             name, before = job_for(self._request, self._depot, self._backend, self._environment, self._useless)
@@ -54,7 +62,10 @@ class Work:
                     return
                 continue
             left -= 1
-            if self._done(name, self._watch(name)):
+            self._followed = name
+            status = follow(str(name), self._backend)
+            self._followed = None
+            if self._done(name, status):
                 return
         raise JobFailed(
             f"{self._settings.jobs.attempts} jobs in a row ended without a word (jobs.attempts): their machines died, "
@@ -62,18 +73,20 @@ class Work:
             "command goes on from the newest checkpoint"
         )
 
-    def _watch(self, name: Name) -> Status:
-        """How the job ended."""
-        try:
-            return follow(str(name), self._backend)
-        except Detach:
-            if self._settings.jobs.on_interrupt == "cancel":
-                self._backend.cancel(str(name))
-                raise Interrupted(f"job {name} is asked to save and stop; the same command goes on with it") from None
-            raise Interrupted(
-                f"job {name} goes on, on {self._backend}: {COME_BACK}, or end it with "
-                f"`python -m pipelines.jobs cancel {name}`"
-            ) from None
+    def _leave(self) -> str:
+        """What becomes of the job whose end is not waited for."""
+        name = self._followed
+        if name is None:
+            return (
+                f"if a job was started on {self._backend}, it goes on: {COME_BACK}; `python -m pipelines.jobs` lists it"
+            )
+        if self._settings.jobs.on_interrupt == "cancel":
+            self._backend.cancel(str(name))
+            return f"job {name} is asked to save and stop; the same command goes on with it"
+        return (
+            f"job {name} goes on, on {self._backend}: {COME_BACK}, or end it with `python -m pipelines.jobs cancel "
+            f"{name}`"
+        )
 
     def _done(self, name: Name, status: Status) -> bool:
         """Whether the outputs are here; else another job is to be started.

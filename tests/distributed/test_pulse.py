@@ -14,10 +14,10 @@ import pytest
 
 from diffusion.training import tree
 from pipelines.cluster import board as board_module
-from pipelines.cluster.board import Board, Sign
+from pipelines.cluster.board import Board, Report, Sign
 from pipelines.cluster.events import Event, Saved, Started, Stopped
 from pipelines.cluster.pulse import Beat, Pulse, place_of
-from pipelines.cluster.watchdog import Waiting, describe, end_worker, hanging, missing
+from pipelines.cluster.watchdog import Waiting, Watchdog, describe, end_worker, hanging, missing
 from pipelines.errors import RunLocked, TrainingError
 from pipelines.runs.local import LocalStore
 from pipelines.runs.lock import writer_lock
@@ -159,6 +159,56 @@ def test_the_board_knows_how_an_attempt_stands() -> None:
 def test_who_hangs(sign: Sign, hangs: bool) -> None:
     healthy = Sign(beat(1, waiting=True), 0.1, 40.0)
     assert hanging({0: sign, 1: healthy}, limit_s=30.0) == ([sign] if hangs else [])
+
+
+def test_beside_one_that_tells_nothing_nobody_else_is_blamed() -> None:
+    """On a GPU a worker may wait for the others in any place."""
+    frozen, other = Sign(beat(0), 31.0, 31.0), Sign(beat(1, doing="read (y.py:2)"), 0.5, 30.5)
+    assert hanging({0: frozen, 1: other}, limit_s=30.0) == [frozen]
+
+
+def test_workers_on_two_machines_may_have_the_same_number() -> None:
+    """As in pods. Each is ended once."""
+    ended: list[tuple[str, int]] = []
+
+    def remote(scheduling_strategy: Any, **_: Any) -> Any:
+        where = scheduling_strategy.node_id
+        return lambda work: SimpleNamespace(remote=lambda pid: ended.append((where, pid)))
+
+    signs = {
+        rank: Sign(Beat(rank, 7, node, 5, "read", False), 0.5, 31.0) for rank, node in enumerate(("a" * 56, "b" * 56))
+    }
+    report = Report(None, started=True, saved=None, stopped=None, signs=signs)
+    ray: Any = SimpleNamespace(remote=remote)
+    watchdog = Watchdog(ray, lambda: report, lambda event: None, RaySettings(hang_timeout_s=30))
+    for _ in range(2):
+        watchdog._next = 0.0
+        watchdog.look()
+    assert ended == [("a" * 56, 7), ("b" * 56, 7)]
+
+
+def test_asking_together_whether_a_machine_is_taken_away_is_a_meeting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the real code of Ray Train, whose answer does not come."""
+    from ray.train.v2._internal.execution import collective_impl
+
+    answer = Queue[None]()
+    actor = SimpleNamespace(broadcast_from_rank_zero=SimpleNamespace(remote=lambda **_: answer))
+    context = SimpleNamespace(
+        get_synchronization_actor=lambda: actor,
+        get_world_rank=lambda: 0,
+        get_world_size=lambda: 2,
+        next_collective_seq=lambda: 1,
+    )
+    monkeypatch.setattr(collective_impl, "get_train_context", lambda: context)
+    monkeypatch.setattr("ray.get", Queue.get)
+    thread = threading.Thread(target=lambda: collective_impl.broadcast_from_rank_zero(None, relaxable=True))
+    thread.start()
+    time.sleep(0.1)
+    place, waiting = place_of(sys._current_frames()[thread.ident or 0])
+    answer.put(None)
+    thread.join()
+    assert "test_pulse.py" in place
+    assert waiting
 
 
 def test_a_person_is_told_rank_and_step() -> None:

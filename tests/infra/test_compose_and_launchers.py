@@ -1,6 +1,9 @@
 """The compose file, and the files of Ray's launcher against Ray's own validator."""
 
 import json
+import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,21 @@ def test_the_files_it_names_are_there_or_made() -> None:
     made = (INFRA / "mlflow" / "make-secrets.sh").read_text()
     assert all(Path(secret["file"]).name in made for secret in content["secrets"].values())
     assert "/secrets/" in (INFRA / "mlflow" / ".gitignore").read_text().splitlines()
+
+
+def test_the_folders_that_it_mounts_are_made_for_their_owner_alone(tmp_path: Path) -> None:
+    """Docker would make them root's, and the containers may not write there."""
+    shutil.copy(INFRA / "mlflow" / "make-secrets.sh", tmp_path)
+    others = {"BACKUP_FOLDER": str(tmp_path / "elsewhere")}
+    for environment in ({}, others, others):
+        done = run("./make-secrets.sh", cwd=tmp_path, env=os.environ | environment)
+        assert done.returncode == 0, done.stderr
+        assert (f"export OWNER={os.getuid()} " in done.stdout) == (os.getuid() != 1000)
+    mounts = [mount for name in ("s3", "backup") for mount in services()[name]["volumes"]]
+    for folder in (*re.findall(r":-\./(\w+)\}:", " ".join(mounts)), "secrets", "elsewhere"):
+        made = (tmp_path / folder).stat()
+        assert (made.st_uid, made.st_mode & 0o777) == (os.getuid(), 0o700), folder
+    assert len(mounts) == 2
 
 
 def launcher(name: str) -> dict[str, Any]:

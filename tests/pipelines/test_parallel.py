@@ -259,6 +259,20 @@ def reach(address: str, **settings: bool) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://ada:hunter22@head:8265/", "ray.address is http://head:8265, where"),
+        ("ada:hunter22@head:port", "got head:port"),
+        ("ray://ada:h@n/ter22@localhost:{port}", "the Ray cluster at ray://localhost:"),
+    ],
+)
+def test_a_password_in_an_address_is_not_shown(address: str, shown: str, no_token: Path) -> None:
+    with pytest.raises(TrainingError, match=shown) as raised:
+        reach(address.format(port=_closed_port()), insecure="localhost" in address)
+    assert "ter22" not in str(raised.value)
+
+
 @pytest.mark.parametrize("address", ["elsewhere.invalid:6379", "ray://elsewhere.invalid:10001"])
 def test_a_cluster_elsewhere_is_joined_with_a_token_only(
     address: str, no_token: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,7 +5,7 @@
 set -euo pipefail
 
 stage='^[^ ]*python[^ ]* -m pipelines\.'
-busy_worker='^ray::([^I]|I[^D])' # not ray::IDLE
+training='^ray::(TrainController|RayTrainWorker)' # others may stay for good, such as Ray's counter of machines
 
 # The numbers of the processes whose command line matches, the oldest first.
 processes() {
@@ -16,6 +16,6 @@ processes() {
 
 first=$(processes "$stage" | head -n 1) # it has started the others
 test -z "$first" || kill -TERM "$first"
-while [ -n "$(processes "$stage|$busy_worker")" ]; do
+while [ -n "$(processes "$stage|$training")" ]; do
   sleep 1
 done

@@ -49,7 +49,7 @@ def test_rays_client_must_not_be_led_elsewhere(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:8265/")
     assert chosen(address="http://127.0.0.1:8265")
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://me:secret@elsewhere:8265")
-    with pytest.raises(ParamsError, match=r"but RAY_API_SERVER_ADDRESS, .*, is elsewhere:8265: unset it"):
+    with pytest.raises(ParamsError, match=r"but RAY_API_SERVER_ADDRESS, .*, is http://elsewhere:8265: unset it"):
         chosen(address="http://127.0.0.1:8265")
     assert chosen("local")
 
@@ -61,6 +61,19 @@ def test_one_on_another_machine_wants_a_token(address: str, monkeypatch: pytest.
         chosen(address=address)
     assert backend_of(Settings(ray={"address": address, "insecure": True}))
     assert chosen(address="http://127.0.0.1:8265")
+
+
+@pytest.mark.parametrize(
+    ("backend", "address"), [(None, "http://ada:hunter22@head:8265"), ("ray", "ray://ada:hunter22@head:1")]
+)
+def test_a_password_in_an_address_is_not_shown(
+    backend: str | None, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with pytest.raises((TrainingError, ParamsError)) as raised:
+        chosen(backend, address)
+    assert "//head:" in str(raised.value)
+    assert "hunter22" not in str(raised.value)
 
 
 def test_kubernetes_by_its_kustomization(project: Path) -> None:

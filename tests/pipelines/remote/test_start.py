@@ -155,6 +155,28 @@ def test_a_job_that_another_backend_was_given_is_told_of(
     assert f"job {FIRST} was given to the cluster of before" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("state", [State.WAITING, State.RUNNING])
+def test_a_job_is_come_back_to_by_another_address_of_its_backend(
+    depot: LocalDepot, request_: Request, state: State, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As through a tunnel from another machine."""
+    asked(depot, replace(request_, place="this by another address"))
+    backend = Known({str(FIRST): state})
+    assert job_for(request_, depot, backend, {}) == (FIRST, None)
+    with pytest.raises(RunLocked, match="is at work on the same run with other parameters"):
+        job_for(replace(request_, params={"steps": 20}), depot, backend, {})
+    assert not backend.submitted
+    assert "which is not asked" not in capsys.readouterr().err
+
+
+def test_a_job_that_failed_by_another_address_is_followed_by_another(
+    depot: LocalDepot, request_: Request, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked(depot, replace(request_, place="this by another address"))
+    assert job_for(request_, depot, Known({str(FIRST): State.FAILED}), {}) == (SECOND, None)
+    assert "which is not asked" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", [b"", b"a/b", b"\xff"])
 def test_a_damaged_name_of_the_depot_is_told(depot: LocalDepot, request_: Request, name: bytes) -> None:
     depot.note("name", name)

@@ -92,7 +92,8 @@ def test_a_server_that_only_this_machine_reaches_is_refused_for_other_machines()
             with pytest.raises(ParamsError, match="by which the cluster reaches"):
                 submit.settings_as_environment(settings(jobs, host))
         assert submit.settings_as_environment(settings(JobSettings(backend="local"), host))
-    assert submit.settings_as_environment(settings(JobSettings(), "mlflow.example.com"))
+    environment = submit.settings_as_environment(settings(JobSettings(), "mlflow.example.com"))
+    assert environment["PIPELINES__TRACKING__URI"] == environment["MLFLOW_TRACKING_URI"]
 
 
 @pytest.fixture
