@@ -16,6 +16,7 @@ from pipelines.errors import Interrupted
 from pipelines.remote.dvc_commands import Push, Repro, keep_cache
 from pipelines.remote.environment import environment_of_clone
 from pipelines.remote.kept import kept_of
+from pipelines.remote.registering import commands_to_register
 from pipelines.remote.request import Answer, Request
 from pipelines.remote.supervised import Ended, supervised
 from pipelines.tracking.git import git
@@ -46,6 +47,9 @@ def carry_out(request: Request, project: Path, depot: Depot) -> Answer:
     before = _lock(project)
     repro = ["dvc", "repro", "--pull", "--allow-missing", *params["targets"]]
     ended = supervised(repro, project, environment, request.stalled_after_s, Repro())
+    for command in commands_to_register(project / LOCK, ended.lines):
+        if ended.exit_status == 0:
+            ended = supervised(command, project, environment, request.stalled_after_s, Repro())
     pushed = Ended(0, "nothing was made that is not in the remote")
     if _lock(project) != before:  # also of a pipeline that failed: what it came to is not made again
         pushed = supervised(["dvc", "push", "--run-cache"], project, environment, request.stalled_after_s, Push())

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipelines import submit
+from pipelines.depot.local import LocalDepot
 from pipelines.errors import ParamsError
+from pipelines.remote.request import Request
 from pipelines.settings import JobSettings, RaySettings, Settings, TrackingSettings
 from tests.end_to_end.project import TINY, Project
 
@@ -93,6 +95,21 @@ def test_a_server_that_only_this_machine_reaches_is_refused_for_other_machines()
                 submit.settings_as_environment(settings(jobs, host))
         assert submit.settings_as_environment(settings(JobSettings(backend="local"), host))
     assert submit.settings_as_environment(settings(JobSettings(), "mlflow.example.com"))
+
+
+def test_a_pipeline_for_another_registry_is_the_same_work_with_another_outcome(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINES_CACHE", str(tmp_path / "cache"))
+    depot, main = LocalDepot(tmp_path / "depot"), git(repository, "rev-parse", "main")
+
+    def asked(host: str, *targets: str) -> Request:
+        settings = Settings(jobs=JobSettings(backend="local"), tracking=TrackingSettings(uri=f"http://{host}"))
+        return submit.request_of(repository, main, list(targets), settings, depot, "here")
+
+    one, same, other = asked("one"), asked("one"), asked("other")
+    assert one.outcome == same.outcome != other.outcome
+    assert one.key == other.key != asked("one", "train").key
 
 
 @pytest.fixture
