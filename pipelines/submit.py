@@ -36,8 +36,7 @@ def commit_of(repository: Path, revision: str) -> str:
     """The commit that a revision names.
 
     Raises:
-        ParamsError: there is none, or it lacks its history, or a DVC remote, so that nothing would be left of the
-            pipeline.
+        ParamsError: there is none, or it lacks its history.
     """
     from pipelines.tracking.git import asked
 
@@ -48,11 +47,6 @@ def commit_of(repository: Path, revision: str) -> str:
         raise ParamsError(
             f"{repository} is a shallow clone, and the job takes the commit with all before it: "
             "`git fetch --unshallow`, or in CI a checkout with the whole history (fetch-depth: 0)"
-        )
-    if "remote =" not in asked(repository, "show", f"{commit}:.dvc/config"):
-        raise ParamsError(
-            f"commit {commit[:12]} has no default DVC remote, to which the results would be pushed: "
-            "`infra/dvc/remote.sh s3://bucket/prefix`, and commit .dvc/config"
         )
     return commit
 
@@ -247,6 +241,7 @@ def main() -> None:
     """Submit, watch, bring dvc.lock back."""
     from pipelines.backends.choose import backend_of
     from pipelines.depot.address import depot_of
+    from pipelines.remote.dvc_remote import check_remote
     from pipelines.remote.pack import check_place
     from pipelines.remote.work import Work
 
@@ -269,6 +264,7 @@ def main() -> None:
         )
     check_place(settings)
     commit = commit_of(given.repo, given.rev)
+    check_remote(given.repo, commit, settings)
     if given.commit_to:
         check_branch(given.repo, given.commit_to)
     else:

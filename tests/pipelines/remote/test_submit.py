@@ -70,11 +70,16 @@ def test_a_branch_that_is_checked_out_is_refused(repository: Path) -> None:
         submit.check_branch(repository, "a..b")
 
 
-def test_a_commit_must_be_there_and_name_a_remote(repository: Path) -> None:
+def test_a_commit_must_be_there(repository: Path) -> None:
     with pytest.raises(ParamsError, match="no such commit"):
         submit.commit_of(repository, "nowhere")
+
+
+def test_a_commit_without_a_remote_is_refused(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINES__JOBS__BACKEND", "local")
+    monkeypatch.setattr(sys, "argv", ["submit", "--repo", str(repository), "--rev", "main"])
     with pytest.raises(ParamsError, match="no default DVC remote"):
-        submit.commit_of(repository, "main")
+        submit.main()
 
 
 def test_a_shallow_clone_is_refused(repository: Path) -> None:
