@@ -6,8 +6,9 @@
 
 The job pulls what the commit needs from the DVC remote, runs what is not done, pushes the results and goes. dvc.lock
 comes back: into this folder, if the commit is checked out in it, or as a commit on a branch. So it can run for a
-schedule or in CI; its exit status is that of the pipeline. Run again it comes back to a job that is still at it. Where
-it runs is in infra/cluster.yaml and the environment, as for stages that run as jobs.
+schedule or in CI; its exit status is that of the pipeline. Run again it comes back to a job that is still at it, and
+takes what one has left that has done this for the same MLflow server; `--again` has it done anew all the same. Where it
+runs is in infra/cluster.yaml and the environment, as for stages that run as jobs.
 """
 
 from __future__ import annotations
@@ -35,8 +36,7 @@ def commit_of(repository: Path, revision: str) -> str:
     """The commit that a revision names.
 
     Raises:
-        ParamsError: there is none, or it lacks its history, or a DVC remote, so that nothing would be left of the
-            pipeline.
+        ParamsError: there is none, or it lacks its history.
     """
     from pipelines.tracking.git import asked
 
@@ -47,11 +47,6 @@ def commit_of(repository: Path, revision: str) -> str:
         raise ParamsError(
             f"{repository} is a shallow clone, and the job takes the commit with all before it: "
             "`git fetch --unshallow`, or in CI a checkout with the whole history (fetch-depth: 0)"
-        )
-    if "remote =" not in asked(repository, "show", f"{commit}:.dvc/config"):
-        raise ParamsError(
-            f"commit {commit[:12]} has no default DVC remote, to which the results would be pushed: "
-            "`infra/dvc/remote.sh s3://bucket/prefix`, and commit .dvc/config"
         )
     return commit
 
@@ -75,22 +70,23 @@ def bundle_of(repository: Path, commit: str, depot: Depot) -> Any:
 def request_of(
     repository: Path, commit: str, targets: list[str], settings: Settings, depot: Depot, place: str
 ) -> Request:
-    """What the job at `Backend.place` is asked to do."""
+    """What the job at `Backend.place` is asked to do. Done for another registry it is not done."""
     from pipelines.depot.ref import put_folder
     from pipelines.remote.pack import code_names
     from pipelines.remote.pipeline import STAGE
     from pipelines.remote.request import Request
     from pipelines.runs.digest import digest
 
-    params = {"commit": commit, "targets": targets}
+    work = {"commit": commit, "targets": targets}
+    environment = settings_as_environment(settings)
     code = put_folder(depot, workspace(), code_names())
     return Request(
         stage=STAGE,
-        key=digest(params)[:16],
-        params=params,
+        key=digest(work)[:16],
+        params=work | {"registry": environment["PIPELINES__TRACKING__URI"]},
         code=code,
         inputs={"repository": bundle_of(repository, commit, depot)},
-        settings={"environment": settings_as_environment(settings)},
+        settings={"environment": environment},
         git={},
         stalled_after_s=settings.jobs.stalled_after_min * 60,
         source=code.digest,
@@ -245,6 +241,7 @@ def main() -> None:
     """Submit, watch, bring dvc.lock back."""
     from pipelines.backends.choose import backend_of
     from pipelines.depot.address import depot_of
+    from pipelines.remote.dvc_remote import check_remote
     from pipelines.remote.pack import check_place
     from pipelines.remote.work import Work
 
@@ -256,6 +253,7 @@ def main() -> None:
         "--repo", type=Path, default=workspace(), help="the repository, bare or not (default: this one)"
     )
     parser.add_argument("--commit-to", metavar="BRANCH", help="commit dvc.lock there instead of leaving it here")
+    parser.add_argument("--again", action="store_true", help="start a job although one has done this before")
     given = parser.parse_args()
     settings = load_settings()
     backend = backend_of(settings)
@@ -266,13 +264,15 @@ def main() -> None:
         )
     check_place(settings)
     commit = commit_of(given.repo, given.rev)
+    check_remote(given.repo, commit, settings)
     if given.commit_to:
         check_branch(given.repo, given.commit_to)
     else:
         check_lock(commit)
     depot = depot_of(settings)
     request = request_of(given.repo, commit, given.targets, settings, depot, backend.place)
-    Work(request, depot, backend, settings, partial(bring_back, given.repo, commit, given.commit_to)).run()
+    collect = partial(bring_back, given.repo, commit, given.commit_to)
+    Work(request, depot, backend, settings, collect, again=given.again).run()
 
 
 if __name__ == "__main__":

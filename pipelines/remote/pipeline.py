@@ -7,19 +7,18 @@ asked. The folder it worked in is gone afterwards.
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.depot.depot import Depot
 from pipelines.depot.ref import put_folder
 from pipelines.errors import Interrupted
 from pipelines.remote.dvc_commands import Push, Repro, keep_cache
+from pipelines.remote.environment import environment_of_clone
 from pipelines.remote.kept import kept_of
+from pipelines.remote.registering import commands_to_register
 from pipelines.remote.request import Answer, Request
 from pipelines.remote.supervised import Ended, supervised
-from pipelines.report.progress import RELAY
 from pipelines.tracking.git import git
 
 STAGE = "pipeline"
@@ -39,7 +38,7 @@ def carry_out(request: Request, project: Path, depot: Depot) -> Answer:
     Raises:
         PipelineError: git refuses; the depot lacks something, or does not answer.
     """
-    params, environment = request.params, _environment(request.settings["environment"])
+    params, environment = request.params, environment_of_clone(request.settings["environment"])
     repository = project.with_name("repository")
     request.inputs["repository"].fetch(repository)
     git(repository, "clone", "--quiet", "--no-checkout", str(repository / BUNDLE), str(project))
@@ -48,6 +47,9 @@ def carry_out(request: Request, project: Path, depot: Depot) -> Answer:
     before = _lock(project)
     repro = ["dvc", "repro", "--pull", "--allow-missing", *params["targets"]]
     ended = supervised(repro, project, environment, request.stalled_after_s, Repro())
+    for command in commands_to_register(project / LOCK, ended.lines):
+        if ended.exit_status == 0:
+            ended = supervised(command, project, environment, request.stalled_after_s, Repro())
     pushed = Ended(0, "nothing was made that is not in the remote")
     if _lock(project) != before:  # also of a pipeline that failed: what it came to is not made again
         pushed = supervised(["dvc", "push", "--run-cache"], project, environment, request.stalled_after_s, Push())
@@ -75,13 +77,6 @@ def stopped_with(ended: Ended) -> str:
     if ended.exit_status == 0 or words.startswith("error: ") or not (saved or cut_off):
         return ""
     return words.removeprefix("stopped: ") or "the stage that ran begins again, those before it are done"
-
-
-def _environment(given: Mapping[str, str]) -> dict[str, str]:
-    """That of the machine, with the settings of the one who asked; for bars on his terminal. Stages run in the job,
-    whatever the commit says of jobs."""
-    here = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "PIPELINES__JOBS__"))}
-    return here | {RELAY: "told", "DVC_NO_ANALYTICS": "1", **given, "PIPELINES__JOBS__STAGES": "[]"}
 
 
 def _lock(project: Path) -> bytes:

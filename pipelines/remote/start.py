@@ -32,6 +32,12 @@ def usable_answer_of(depot: Depot, name: Name) -> Answer | None:
     return None
 
 
+def last_for(request: Request, depot: Depot) -> Name | None:
+    """The last job that was asked for with this work's key."""
+    work = f"{request.stage}-{request.key}"
+    return newest(work, depot.notes(f"jobs/{work}-"))
+
+
 def job_for(
     request: Request, depot: Depot, backend: Backend, environment: dict[str, str], useless: Collection[Name] = ()
 ) -> tuple[Name, Answer | None]:
@@ -39,15 +45,14 @@ def job_for(
 
     Args:
         environment: variables to set there.
-        useless: jobs whose outputs are gone.
+        useless: jobs whose outputs are gone, or not wanted.
 
     Raises:
         RunLocked: a job is at work on the same run with other parameters.
         PipelineError: the backend or the depot does not answer, or refuses the job.
     """
-    work = f"{request.stage}-{request.key}"
     while True:
-        last = newest(work, depot.notes(f"jobs/{work}-"))
+        last = last_for(request, depot)
         before = _Before.of(last, depot, backend) if last else None
         if before and before.state in (State.WAITING, State.RUNNING):
             before.refuse_other(request, backend)
@@ -56,7 +61,7 @@ def job_for(
         if before and before.has_done(request) and before.name not in useless:
             _tell(f"job {before.name} has done this before")
             return before.name, before.answer
-        name = before.following(request) if before else first(work, depot)
+        name = before.following(request) if before else first(f"{request.stage}-{request.key}", depot)
         if _begin(name, request, depot, backend, environment):
             return name, None
 

@@ -12,7 +12,7 @@ from pipelines.backends.backend import State
 from pipelines.errors import DataError, Interrupted, JobFailed, ParamsError
 from pipelines.remote.collect import keep
 from pipelines.remote.follow import COME_BACK, Detach, detaching, follow
-from pipelines.remote.start import job_for, usable_answer_of
+from pipelines.remote.start import job_for, last_for, usable_answer_of
 from pipelines.tracking.changes import holds_secret
 
 if TYPE_CHECKING:
@@ -27,14 +27,26 @@ class Work:
     """A request, and who carries it out."""
 
     def __init__(
-        self, request: Request, depot: Depot, backend: Backend, settings: Settings, collect: Callable[[Answer], None]
+        self,
+        request: Request,
+        depot: Depot,
+        backend: Backend,
+        settings: Settings,
+        collect: Callable[[Answer], None],
+        *,
+        again: bool = False,
     ) -> None:
+        """Args:
+        collect: brings here what a job has left.
+        again: what a job has left that has already ended is not wanted.
+        """
         self._request = request
         self._depot = depot
         self._backend = backend
         self._settings = settings
         self._collect = collect
-        self._useless: set[Name] = set()
+        last = last_for(request, depot) if again else None
+        self._useless: set[Name] = {last} if last else set()
         self._environment = passed_on(settings)
         self._followed: Name | None = None
 

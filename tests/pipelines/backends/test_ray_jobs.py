@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,9 +22,16 @@ from zipfile import ZipFile
 import psutil
 import pytest
 
+from pipelines import submit
 from pipelines.backends import ray_jobs
 from pipelines.backends.backend import AlreadyThere, State, Submission, Unreachable
 from pipelines.backends.ray_jobs import RayJobs
+from pipelines.cluster.code import code_here
+from pipelines.depot.address import depot_of
+from pipelines.project import workspace
+from pipelines.remote.request import Answer
+from pipelines.remote.work import Work
+from pipelines.settings import JobSettings, RaySettings, Settings, StorageSettings, TrackingSettings
 from tests.distributed.test_gauges import free_ports, wait_for
 from tests.pipelines.backends.conftest import until
 
@@ -190,6 +198,55 @@ def test_what_is_locked_is_installed_for_the_job(address: str, tmp_path: Path) -
         assert ended(backend, name) is state, backend.status(name)
     assert "ten sheep" in "".join(backend.logs("locked-1"))
     assert "hash" in backend.status("locked-2").message.lower()
+
+
+ASKS_A_WORKER = """
+def ask():
+    import pipelines
+    return pipelines.WORD
+
+if __name__ == "__main__":
+    from pipelines.cluster.session import ray_session
+    from pipelines.project import results
+    from pipelines.settings import load_settings
+    with ray_session(load_settings()) as ray:
+        print("a worker says:", word := ray.get(ray.remote(ask).remote()))
+    results("asked").parent.mkdir()
+    results("asked").write_text(word)
+"""
+
+
+def test_the_workers_of_a_commits_pipeline_run_the_code_of_the_commit(
+    backend: RayJobs, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """That of the one who asks has no such word."""
+    folder = tmp_path / "project"
+    for name in code_here().files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(workspace() / name, folder / name)
+    (folder / "pipelines/__init__.py").write_text('WORD = "that of the commit"\n')
+    (folder / "pipelines/asks.py").write_text(ASKS_A_WORKER)
+    stage = "{cmd: python -m pipelines.asks, deps: [pipelines/asks.py], outs: [results/asked]}"
+    (folder / "dvc.yaml").write_text(f"stages: {{asks: {stage}}}\n")
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc/config").write_text(f"[core]\nremote = store\n['remote \"store\"']\nurl = {tmp_path / 'store'}\n")
+    (folder / ".gitignore").write_text("/results\n")
+    identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+    for words in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "a pipeline"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+
+    monkeypatch.setenv("PIPELINES_CACHE", str(tmp_path / "cache"))
+    settings = Settings(
+        ray=RaySettings(address=address),
+        jobs=JobSettings(pass_on=("PIPELINES_CACHE",)),
+        storage=StorageSettings(uri=str(tmp_path / "runs")),
+        tracking=TrackingSettings(uri="http://mlflow.example.com"),
+    )
+    depot, answers = depot_of(settings), list[Answer]()
+    request = submit.request_of(folder, submit.commit_of(folder, "HEAD"), [], settings, depot, backend.place)
+    Work(request, depot, backend, settings, answers.append).run()
+    assert "a worker says: that of the commit" in capfd.readouterr().out
+    assert [answer.said for answer in answers] == ["done, and pushed"]
 
 
 @pytest.mark.parametrize("wrong", ["", "c" * 32])

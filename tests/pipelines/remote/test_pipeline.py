@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,12 +28,22 @@ SIGNAL = "signal.signal(signal.SIGTERM, stop)"
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@localhost")
 
 
-def submit(errands: Errands, how: str, *words: str) -> Client:
+REGISTER = """\
+  register:
+    cmd: >-
+      echo $MLFLOW_TRACKING_URI >> {registered} && cat results/reference/sheep &&
+      mkdir -p results/register && echo '{{"name": "sheep", "version": 1}}' > results/register/receipt.json
+    deps: [results/reference]
+    outs: [results/register]
+"""
+
+
+def submit(errands: Errands, how: str, *words: str, registry: str = "http://127.0.0.1:9") -> Client:
     """Have the pipeline run by a job on this machine."""
     file = errands.folder.parent / f"client-{len(errands.clients)}.txt"
     environment = errands.environment(how) | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+        "MLFLOW_TRACKING_URI": registry,
     }
     with file.open("w") as out:
         process = subprocess.Popen(
@@ -53,7 +64,7 @@ def committed(errands: Errands) -> Errands:
     """In a repository whose commit says that stages are jobs."""
     folder = errands.folder
     (folder / "results/prepare/data").unlink()
-    (folder / "dvc.yaml").write_text(DVC_YAML)
+    (folder / "dvc.yaml").write_text(DVC_YAML + REGISTER.format(registered=_registered(errands)))
     (folder / "pipelines/reference.py").write_text(
         ERRAND.replace(SIGNAL, f"{SIGNAL}\n    {SIGNAL.replace('TERM', 'INT')}")
     )
@@ -71,6 +82,10 @@ def committed(errands: Errands) -> Errands:
 
 def _store(errands: Errands) -> Path:
     return errands.folder.parent / "store"
+
+
+def _registered(errands: Errands) -> Path:
+    return errands.folder.parent / "registered"
 
 
 @pytest.mark.slow
@@ -108,3 +123,26 @@ def test_a_pipeline_whose_stage_stands_still_is_ended(committed: Errands, monkey
     assert client.wait() == 1
     assert "the job has not got on for 0.1 minutes" in client.text
     assert not working_in(f"/{committed.jobs[0].name}-")
+
+
+@pytest.mark.slow
+def test_a_pipeline_is_registered_in_each_registry_once(committed: Errands) -> None:
+    """Its results are made once; with dvc.lock of the first time no stage has changed."""
+
+    def submitted(registry: str, *words: str) -> str:
+        client = submit(committed, "", "--commit-to", "results", *words, registry=registry)
+        assert client.wait() == 0, client.text
+        assert "done, and pushed; registered as models:/sheep/1" in client.text
+        return client.text
+
+    one, other = "http://127.0.0.1:9", "http://127.0.0.1:99"
+    assert "the errand begins" in submitted(one)
+    assert "has done this before" in submitted(one)
+    assert _registered(committed).read_text().split() == [one]
+    assert "the errand begins" not in submitted(other)
+    assert _registered(committed).read_text().split() == [one, other]
+    submitted(other, "--again")
+    assert [job.name[-2:] for job in committed.jobs] == ["-1", "-2", "-3"]
+    shutil.rmtree(committed.folder.parent / "cache")
+    assert "Stage 'register' didn't change" in submitted(one, "--rev", "results")
+    assert _registered(committed).read_text().split() == [one, other, other, one]

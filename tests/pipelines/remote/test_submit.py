@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipelines import submit
+from pipelines.depot.local import LocalDepot
 from pipelines.errors import ParamsError
+from pipelines.remote.request import Request
 from pipelines.settings import JobSettings, RaySettings, Settings, TrackingSettings
 from tests.end_to_end.project import TINY, Project
 
@@ -68,11 +70,16 @@ def test_a_branch_that_is_checked_out_is_refused(repository: Path) -> None:
         submit.check_branch(repository, "a..b")
 
 
-def test_a_commit_must_be_there_and_name_a_remote(repository: Path) -> None:
+def test_a_commit_must_be_there(repository: Path) -> None:
     with pytest.raises(ParamsError, match="no such commit"):
         submit.commit_of(repository, "nowhere")
+
+
+def test_a_commit_without_a_remote_is_refused(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINES__JOBS__BACKEND", "local")
+    monkeypatch.setattr(sys, "argv", ["submit", "--repo", str(repository), "--rev", "main"])
     with pytest.raises(ParamsError, match="no default DVC remote"):
-        submit.commit_of(repository, "main")
+        submit.main()
 
 
 def test_a_shallow_clone_is_refused(repository: Path) -> None:
@@ -94,6 +101,21 @@ def test_a_server_that_only_this_machine_reaches_is_refused_for_other_machines()
         assert submit.settings_as_environment(settings(JobSettings(backend="local"), host))
     environment = submit.settings_as_environment(settings(JobSettings(), "mlflow.example.com"))
     assert environment["PIPELINES__TRACKING__URI"] == environment["MLFLOW_TRACKING_URI"]
+
+
+def test_a_pipeline_for_another_registry_is_the_same_work_with_another_outcome(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINES_CACHE", str(tmp_path / "cache"))
+    depot, main = LocalDepot(tmp_path / "depot"), git(repository, "rev-parse", "main")
+
+    def asked(host: str, *targets: str) -> Request:
+        settings = Settings(jobs=JobSettings(backend="local"), tracking=TrackingSettings(uri=f"http://{host}"))
+        return submit.request_of(repository, main, list(targets), settings, depot, "here")
+
+    one, same, other = asked("one"), asked("one"), asked("other")
+    assert one.outcome == same.outcome != other.outcome
+    assert one.key == other.key != asked("one", "train").key
 
 
 @pytest.fixture
