@@ -6,11 +6,13 @@ import random
 import threading
 import time
 from contextlib import suppress
+from math import inf
 
 from pipelines.errors import TrackingError, first_line
 from pipelines.settings import Settings
 from pipelines.tracking.delivery import Delivery, PartlySent
 from pipelines.tracking.leftovers import send_leftovers
+from pipelines.tracking.loading import load_mlflow
 from pipelines.tracking.refusals import CredentialsRefused, redact
 from pipelines.tracking.spool import Spool
 
@@ -34,6 +36,8 @@ class Sender:
         self._settings = settings
         self._over = threading.Event()
         self._failures = 0
+        self._loaded = inf
+        """When MLflow was, by the monotonic clock; a busy machine takes longer for that than a server to answer."""
         self._going_on = True
         """Whether another attempt may succeed: not where the server refuses the credentials."""
         self._others_tried = False
@@ -50,7 +54,7 @@ class Sender:
             if now > began + _AT_THE_END_S:
                 self.problem = "MLflow is too slow"
                 return
-            if now > max(began, self._delivery.heard) + patience:
+            if now > max(began, self._loaded, self._delivery.heard) + patience:
                 self.problem = "MLflow does not answer"
                 return
             self._thread.join(0.1)
@@ -72,6 +76,8 @@ class Sender:
         """One attempt; after the first that succeeds what earlier processes left has its turn."""
         self._failures += 1
         try:
+            load_mlflow()
+            self._loaded = min(self._loaded, time.monotonic())
             self._delivery.run(again=again)
             self.problem, self._failures = None, 0
         except PartlySent as error:

@@ -55,6 +55,8 @@ class Proxy:
         self.url = f"http://127.0.0.1:{self.port}"
         self.requests = 0
         self.reading_works = False
+        self.fails_at = ""
+        """Requests whose path has this in it are answered with 500 and not passed on."""
         self._mode = Mode.HEALTHY
         self._server: ThreadingHTTPServer | None = None
         self._listen()
@@ -98,7 +100,7 @@ class Proxy:
 
     def _pass(self, client: BaseHTTPRequestHandler) -> None:
         self.requests += 1
-        mode = self._mode
+        mode = Mode.FAILS if self.fails_at and self.fails_at in client.path else self._mode
         body = client.rfile.read(int(client.headers.get("Content-Length", 0)))
         if self.reading_works and (client.command == "GET" or client.path.endswith("/search")):
             mode = Mode.HEALTHY
