@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import TrackingError
+from pipelines.errors import CheckpointError, TrackingError
 from pipelines.params import Params, load_params
 from pipelines.project import results, state, workspace
 from pipelines.report.scores import distances
@@ -74,6 +74,7 @@ def read_results() -> Results:
 
     Raises:
         TrackingError: one is missing, or the evaluation is of another model.
+        CheckpointError: the model is damaged.
     """
     return results_in(results("train"), results("evaluate"), results("sample"))
 
@@ -85,25 +86,33 @@ def results_in(trained: Path, evaluated: Path, samples: Path, *, elsewhere: bool
         elsewhere: the model was trained elsewhere: nothing of this project says how.
 
     Raises:
-        TrackingError: as `read_results`.
+        TrackingError, CheckpointError: as `read_results`.
     """
+    from diffusion.models.description import Description
+    from pipelines.tracking.intact import content_of
+
     for path in (trained / "model.json", evaluated / "metrics.json", samples / "samples.npy"):
         if not path.exists():
             raise TrackingError(f"{_shown(path)} is missing: run `dvc repro` first")
-    model = json.loads((trained / "model.json").read_text())
+    digest, model = content_of(trained), Description.read(trained)
+    if digest != model.digests.content:
+        raise CheckpointError(
+            f"{_shown(trained)}/model.json describes model {model.digests.content[:12]}, model.safetensors beside it is "
+            f"{digest[:12]}: bring back the folder as it was trained, or train it again"
+        )
     training, content = trained / "metrics.json", (evaluated / "metrics.json").read_bytes()
     found = Results(
         trained,
         evaluated,
         samples,
-        model["digests"]["content"],
+        digest,
         json.loads(training.read_text()) if training.exists() and not elsewhere else None,
         json.loads(content),
         sha256(content).hexdigest(),
-        "" if elsewhere else model["card"].get("run", ""),
+        "" if elsewhere else model.card.get("run", ""),
     )
     measured = found.evaluation["bits_per_dim"]["card"]["model_digest"]
-    if measured not in model["digests"].values():
+    if measured not in vars(model.digests).values():
         raise TrackingError(
             f"{_shown(evaluated)} measured model {measured[:12]}, {_shown(trained)} holds {found.model_digest[:12]}: "
             "run `dvc repro` to bring them together"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipelines.errors import CheckpointError, TrackingError
 from pipelines.settings import Settings
+from pipelines.tracking.intact import content_of
 from pipelines.tracking.registry import Version, versions
 from pipelines.tracking.store import connect, quiet_mlflow, tracking_errors
 
@@ -82,18 +83,7 @@ def _check_model(version: Version, folder: Path) -> None:
     The digest is computed from the tensors: a model.json can be written anew beside other weights, the registry's tag
     cannot be from there.
     """
-    from safetensors.torch import load_file
-
-    from diffusion.models.description import Description
-    from diffusion.models.digest import content_digest
-    from diffusion.models.sealed import check_intact
-
-    tensors = folder / "model.safetensors"
-    try:
-        check_intact(tensors, Description.read(folder).sha256, DESCRIPTION)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
-    if (found := content_digest(load_file(tensors))) != version.model_digest:
+    if (found := content_of(folder)) != version.model_digest:
         raise CheckpointError(
             f"version {version.number} of {version.name} holds another model than was registered: its digest is "
             f"{found[:12]}.., the version's tag model.digest is {version.model_digest[:12] or 'missing'}; register it "

@@ -10,12 +10,13 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines import compare, register, remeasure, summary
-from pipelines.errors import TrackingError
+from pipelines.errors import CheckpointError, TrackingError
 from pipelines.settings import Settings, TrackingSettings
 from pipelines.tracking.fetch import chosen, known_versions
 from pipelines.tracking.measurements import measurements
 from pipelines.tracking.registry import versions
 from pipelines.tracking.store import connect, quiet_mlflow
+from tests.diffusion.models.test_saved_damage import edit
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -114,6 +115,27 @@ def test_an_evaluation_of_another_model_is_not_registered(workplace):
     path.write_text(json.dumps(content))
     with pytest.raises(TrackingError, match="results/evaluate measured model ffffffffffff"):
         register.read_results()
+
+
+def test_a_damaged_or_mislabelled_model_is_not_registered(workplace):
+    """By its tensors, not by what model.json says of them: registered so, it could never be loaded."""
+    workplace.model(seed=1)
+    trained = workplace.folder / "results/train"
+    tensors, description = trained / "model.safetensors", trained / "model.json"
+    whole, text = tensors.read_bytes(), description.read_text()
+    tensors.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged or not the file that model\.json"):
+        register.main()
+    tensors.write_bytes(whole)
+    description.write_text(text[:-40])
+    with pytest.raises(CheckpointError, match=r"model\.json is damaged"):
+        register.main()
+    description.write_text(text)
+    edit(trained, digests=json.loads(text)["digests"] | {"content": "f" * 64})
+    with pytest.raises(CheckpointError, match=r"describes model ffffffffffff, model\.safetensors beside it is"):
+        register.main()
+    assert registered(workplace) == []
+    assert not (workplace.folder / "results/register").exists()
 
 
 def test_missing_results_name_the_remedy(workplace):
