@@ -42,7 +42,9 @@ class Receipt:
     model_digest: str
     evaluation_digest: str
     comparable: bool = True
-    """Whether the champion was measured in the same way."""
+    """Whether there was a champion, or a former one, that was measured in the same way."""
+    against: int | None = None
+    """The version that it was compared with."""
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,7 @@ def _receipt(version: Version, found: Results, decision: dict[str, Any]) -> Rece
         model_digest=found.model_digest,
         evaluation_digest=found.evaluation_digest,
         comparable=decision.get("comparable", True),
+        against=decision.get("against"),
     )
 
 
@@ -235,14 +238,14 @@ def told(receipt: Receipt, *, new: bool) -> str:
     """What a person is told."""
     if not new:
         return f"{receipt.name} version {receipt.version} is this model with this evaluation already: nothing to do"
-    alias = "now champion" if receipt.champion else "champion stays"
+    alias = "now champion" if receipt.champion else "not champion"
     line = f"registered {receipt.name} version {receipt.version}; {alias}: {receipt.decision}"
+    promote = f"python -m pipelines.promote {receipt.version}"
     if receipt.comparable:
         return line
-    return (
-        f"{line}\nto compare them: python -m pipelines.remeasure @champion && python -m pipelines.promote "
-        f"{receipt.version}"
-    )
+    if receipt.against is None:
+        return f"{line}\nto make it champion: {promote} --reason TEXT"
+    return f"{line}\nto compare them: python -m pipelines.remeasure {receipt.against} && {promote}"
 
 
 def main() -> None:

@@ -46,6 +46,14 @@ def promotions(known: list[Version]) -> list[Promotion]:
     return sorted(found, key=lambda promotion: (promotion.number, -promotion.version))
 
 
+def to_beat(known: list[Version], version: Version) -> Version | None:
+    """The champion; where the alias stands nowhere, the version among the others that was promoted last."""
+    others = [other for other in known if other.number != version.number]
+    last = {each.version for each in promotions(others)[-1:]}
+    promoted = next((other for other in others if other.number in last), None)
+    return at(known, CHAMPION) or promoted or at(others, PREVIOUS)
+
+
 def promote(store: Store, known: list[Version], version: Version, by: str, reason: str) -> bool:
     """Make a version champion; False if another process promoted another one at the same time.
 

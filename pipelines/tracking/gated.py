@@ -14,9 +14,9 @@ from pipelines.comparison.gate import Champion, Decision, decide
 from pipelines.errors import TrackingError
 from pipelines.sections import GateParams
 from pipelines.settings import Settings
-from pipelines.tracking.champion import promote
+from pipelines.tracking.champion import promote, to_beat
 from pipelines.tracking.measurements import measurements
-from pipelines.tracking.registry import CHAMPION, Version, at, versions
+from pipelines.tracking.registry import CHAMPION, Version, versions
 from pipelines.tracking.store import Store
 
 _PENDING = "gate.asked"
@@ -35,20 +35,25 @@ def decision_of(version: Version) -> dict[str, Any]:
 
 
 def judged(version: Version, known: list[Version], gate: GateParams, settings: Settings) -> Decision:
-    """What the gate says of a version now, by its newest measurement, against the champion.
+    """What the gate says of a version now, by its newest measurement, against the champion or whoever was it last.
 
     Raises:
         TrackingError: the version was never measured.
     """
-    current = at(known, CHAMPION)
+    current = to_beat(known, version)
     rival = None
     if current is not None:
-        rival = Champion(current.number, measurements(current, settings))
+        rival = Champion(current.number, measurements(current, settings), former=CHAMPION not in current.aliases)
     if not (measured := measurements(version, settings)):
         raise TrackingError(
             f"version {version.number} has no measurement: run `python -m pipelines.remeasure {version.number}`"
         )
-    return decide(measured[0], rival, gate)
+    return decide(measured[0], rival, gate, first=not any(_precedes(other, version) for other in known))
+
+
+def _precedes(other: Version, version: Version) -> bool:
+    """Whether the other could have been champion before: it is older, or the gate is done with it."""
+    return other.number < version.number or (other.number != version.number and _PENDING not in other.tags)
 
 
 def settle(store: Store, settings: Settings, name: str) -> list[Version]:

@@ -13,6 +13,7 @@ from pipelines import compare, register, remeasure, summary
 from pipelines.errors import CheckpointError, TrackingError
 from pipelines.settings import Settings, TrackingSettings
 from pipelines.tracking.fetch import chosen, known_versions
+from pipelines.tracking.gated import decision_of, judged
 from pipelines.tracking.measurements import measurements
 from pipelines.tracking.registry import versions
 from pipelines.tracking.store import connect, quiet_mlflow
@@ -66,6 +67,17 @@ def test_versions_gate_and_comparison(workplace, capsys, monkeypatch):
     assert reasons[1].startswith("bits/dim 1.9 against 2 of champion 1: better (P > 99.9%); fd_classifier 3.5 against")
     assert reasons[2].startswith("bits/dim 1.89 against 1.9 of champion 2: not distinguishable")
     assert "not comparable with champion 2, measured with another split" in reasons[3]
+    bound, distance = (check["numbers"] for check in decision_of(registered(workplace)[1])["checks"][-2:])
+    assert {name: bound[name] for name in ("ours", "theirs", "gain", "pairs")} == {
+        "ours": 1.9,
+        "theirs": 2.0,
+        "gain": 0.0,
+        "pairs": 24,
+    }
+    assert bound["difference"] == pytest.approx(-0.1)
+    assert 0 < bound["standard_error"] < 0.05
+    assert bound["probability"] > 0.999
+    assert (distance["difference"], distance["probability"], distance["pairs"]) == (0.0, 0.5, None)
 
     capsys.readouterr()
     assert compared(monkeypatch=monkeypatch) == compare.INCOMPARABLE
@@ -115,6 +127,32 @@ def test_an_evaluation_of_another_model_is_not_registered(workplace):
     path.write_text(json.dumps(content))
     with pytest.raises(TrackingError, match="results/evaluate measured model ffffffffffff"):
         register.read_results()
+
+
+def test_without_a_champion_the_last_one_is_to_be_beaten(workplace, capsys):
+    """An alias that was deleted, or a version with it, makes no next version champion."""
+    for seed, total in ((1, 2.0), (2, 1.9)):
+        workplace.model(seed=seed, total=total)
+        register.main()
+    client = connect(workplace.settings, "ddpm-digits").client
+    client.delete_registered_model_alias("ddpm-digits", "champion")
+    workplace.model(seed=3, total=9.0)
+    register.main()
+    assert [v.aliases for v in registered(workplace)] == [("previous",), (), ()]
+    *_, worse = registered(workplace)
+    assert worse.tags["gate.reason"].startswith("bits/dim 9 against 1.9 of former champion 2: worse (P < 0.1%)")
+
+    def found(gone):
+        client.delete_model_version("ddpm-digits", gone)
+        return judged(worse, registered(workplace), workplace.params.register_.gate, workplace.settings)
+
+    assert found("2").reason.startswith("bits/dim 9 against 2 of former champion 1: worse")
+    workplace.model(seed=4)
+    client.delete_model_version("ddpm-digits", "1")
+    register.main()
+    assert json.loads(receipt(workplace))["decision"] == "there is no champion to compare with"
+    assert [v.aliases for v in registered(workplace)] == [(), ()]
+    assert "to make it champion: python -m pipelines.promote 4 --reason TEXT" in capsys.readouterr().out
 
 
 def test_a_damaged_or_mislabelled_model_is_not_registered(workplace):
