@@ -99,7 +99,7 @@ def results_in(trained: Path, evaluated: Path, samples: Path, *, elsewhere: bool
     digest, model = content_of(trained), Description.read(trained)
     if digest != model.digests.content:
         raise CheckpointError(
-            f"{_shown(trained)}/model.json describes model {model.digests.content[:12]}, model.safetensors beside it is "
+            f"{_shown(trained)}/model.json describes model {model.digests.content[:12]}, model.safetensors is "
             f"{digest[:12]}: bring back the folder as it was trained, or train it again"
         )
     training, content = trained / "metrics.json", (evaluated / "metrics.json").read_bytes()
@@ -129,12 +129,14 @@ def _shown(path: Path) -> Path:
 def register(params: Params, settings: Settings, found: Results) -> tuple[Receipt, bool]:
     """Find the version or make it, one process of this project at a time; the receipt, and whether anything is new.
 
+    On another machine another may make it meanwhile. So it is looked for again: of two the older one is used.
+
     Raises:
         TrackingError: the registry does not answer or refuses; the next call does what is left to do.
     """
     from pipelines.tracking.gated import decision_of, pending, settle
     from pipelines.tracking.measurements import has, pack, stamped, upload
-    from pipelines.tracking.registry import find
+    from pipelines.tracking.registry import find, versions
     from pipelines.tracking.store import connect, exclusive, tracking_errors
 
     name = params.register_.name
@@ -146,25 +148,26 @@ def register(params: Params, settings: Settings, found: Results) -> tuple[Receip
     ):
         packed = Path(scratch) / "measurement"
         measurement = pack(found.evaluated, found.samples, packed)
-        there = find(settle(store, settings, name), found.model_digest, found.weights)
+        there = find(versions(store, name), found.model_digest, found.weights)
         new = there is None or not has(there, measurement)
         if there is None:
-            number = _make(store, params, settings, found, packed, measurement)
-        elif new:
-            number = there.number
+            _make(store, params, settings, found, packed, measurement)
+            there = find(versions(store, name), found.model_digest, found.weights)
+        if there is None:
+            raise TrackingError(f"the version of {name} that was just made is gone: somebody deleted it; try again")
+        number = there.number
+        if not has(there, measurement):
             upload(store, there.run_id, packed, measurement)
             tags = pending(params.register_.gate) | stamped(measurement, time.time_ns() // 1_000_000)
             for tag, value in tags.items():
                 store.client.set_model_version_tag(name, str(number), tag, value)
-        else:
-            number = there.number
-        version = next(v for v in settle(store, settings, name) if v.number == number)
+        version = next(v for v in settle(store, settings, name, number) if v.number == number)
     return _receipt(version, found, decision_of(version)), new
 
 
 def _make(
     store: Store, params: Params, settings: Settings, found: Results, packed: Path, measurement: dict[str, str]
-) -> int:
+) -> None:
     """Log the model to the stage's run and make a version of it, complete with its tags at once."""
     from pipelines.tracking import origin
     from pipelines.tracking.family import find_or_make_run
@@ -182,11 +185,21 @@ def _make(
         came_from = origin.pack(workspace(), packed.with_name("origin"))
         origin.upload(store, run_id, packed.with_name("origin"), came_from)
     logged = log_model(quiet_mlflow(settings), run_id, found.trained, found.weights)
-    if not client.search_registered_models(f"name='{name}'"):
-        client.create_registered_model(name)
+    _make_model(client, name)
     tags = _facts(params, found) | came_from | measurement | pending(params.register_.gate)
-    made = client.create_model_version(name, logged.artifact_location, run_id, tags=tags, model_id=logged.model_id)
-    return int(made.version)
+    client.create_model_version(name, logged.artifact_location, run_id, tags=tags, model_id=logged.model_id)
+
+
+def _make_model(client: Any, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    if client.search_registered_models(f"name='{name}'"):
+        return
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another machine was first
+            raise
 
 
 def _facts(params: Params, found: Results) -> dict[str, str]:
