@@ -6,7 +6,9 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pipelines.errors import CheckpointError, TrackingError
 from pipelines.settings import Settings
@@ -19,9 +21,18 @@ DESCRIPTION = "model.json"
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>\d+)|(?P<alias>@[^/@]+))")
 
 
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model's folder on this machine."""
+
+    path: Path
+    weights: Literal["ema", "raw"]
+    """Those that a version was evaluated and registered with; of a folder the average."""
+
+
 @contextmanager
-def model_files(text: str, settings: Settings) -> Iterator[Path]:
-    """The folder of the model that `text` names, for the length of the block.
+def model_files(text: str, settings: Settings) -> Iterator[ModelFiles]:
+    """The model that `text` names, for the length of the block.
 
     Args:
         text: a folder with model.json, or `models:/NAME/VERSION` or `models:/NAME@ALIAS` of the registry.
@@ -37,7 +48,7 @@ def model_files(text: str, settings: Settings) -> Iterator[Path]:
                 f"no model in {folder}: {DESCRIPTION} is missing. Name a folder with a trained model (run `dvc repro "
                 "train`), or a registered version as models:/NAME/VERSION or models:/NAME@ALIAS"
             )
-        yield folder
+        yield ModelFiles(folder, "ema")
         return
     match = _URI.fullmatch(text)
     if match is None:
@@ -52,7 +63,7 @@ def model_files(text: str, settings: Settings) -> Iterator[Path]:
         if not found:
             raise TrackingError(f"version {version.number} of {name} holds no {DESCRIPTION}: it is not one of ours")
         _check_model(version, found[0].parent)
-        yield found[0].parent
+        yield ModelFiles(found[0].parent, "raw" if version.weights == "raw" else "ema")
 
 
 def find_versions(texts: Sequence[str], name: str, settings: Settings) -> list[Version]:
