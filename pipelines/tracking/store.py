@@ -42,8 +42,15 @@ class Patient:
     one tag or alias for the first time at once both insert it, and the database refuses one.
     """
 
-    _HARMLESS = ("get_", "search_", "list_", "set_tag", "set_model_version_tag", "set_registered_model_alias")
-    _HARMLESS += ("update_run",)
+    _HARMLESS = (
+        "get_",
+        "search_",
+        "list_",
+        "set_tag",
+        "set_model_version_tag",
+        "set_registered_model_alias",
+        "update_run",
+    )
     _OF_THE_DATABASE = "BAD_REQUEST"
     """What MLflow calls a refusal of its database."""
 
