@@ -26,7 +26,8 @@ def main() -> None:
     if asked.direction == "from-diffusers":
         print(f"model {_import(asked)[:12]}.. with {asked.levels} levels of grey: {asked.out}")
     else:
-        print(f"model {_export(asked)[:12]}.., its {asked.weights} weights: {asked.out}")
+        digest, weights = _export(asked)
+        print(f"model {digest[:12]}.., its {weights} weights: {asked.out}")
 
 
 def _import(asked: argparse.Namespace) -> str:
@@ -51,20 +52,21 @@ def _import(asked: argparse.Namespace) -> str:
         raise CheckpointError(str(error)) from error
 
 
-def _export(asked: argparse.Namespace) -> str:
-    """The content digest of what was read."""
+def _export(asked: argparse.Namespace) -> tuple[str, str]:
+    """The content digest of what was read, and which of its weights were taken."""
     from diffusion.interop import to_diffusers
     from pipelines.measure.model import find_model
     from pipelines.tracking.fetch import model_files
 
-    with model_files(asked.source, load_settings()) as source:
-        saved = find_model(source, asked.weights).open()
+    with model_files(asked.source, load_settings()) as model:
+        weights = asked.weights or model.weights
+        saved = find_model(model.path, weights).open()
     try:
         with outputs(asked.out) as folder:
             to_diffusers(saved, folder)
     except ValueError as error:
         raise CheckpointError(str(error)) from error
-    return saved.digest
+    return saved.digest, weights
 
 
 def _arguments() -> argparse.Namespace:
@@ -77,7 +79,7 @@ def _arguments() -> argparse.Namespace:
     theirs.add_argument("--levels", type=int, default=256, help="values of a pixel of its images (default: 256)")
     ours = directions.add_parser("to-diffusers", help="a model of this project into a DDPMPipeline")
     ours.add_argument("source", metavar="MODEL")
-    ours.add_argument("--weights", choices=("ema", "raw"), default="ema", help="default: ema, the average")
+    ours.add_argument("--weights", choices=("ema", "raw"), help="default: the version's own; of a folder ema")
     for each in (theirs, ours):
         each.add_argument("out", type=Path, metavar="OUT", help="a new folder")
     return parser.parse_args()

@@ -42,8 +42,8 @@ def main() -> None:
     from pipelines.tracking.fetch import model_files
 
     _check(asked)
-    with model_files(asked.model, settings) as folder:
-        saved = find_model(folder, asked.weights, _device(asked.device)).open()
+    with model_files(asked.model, settings) as model:
+        saved = find_model(model.path, asked.weights or model.weights, _device(asked.device)).open()
     if asked.classifier:
         asked.classifier = find_classifier(asked.classifier, _device(asked.device)).open()
     recipe = recipe_for(saved, asked)
@@ -209,7 +209,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--variance", choices=("small", "large", "learned"), help="of ancestral")
     parser.add_argument("--tolerance", type=float, help="of probability_flow")
     parser.add_argument("--no-clip", action="store_true", help="do not clip the predicted image to [-1, 1]")
-    parser.add_argument("--weights", choices=("ema", "raw"), default="ema", help="default: ema")
+    parser.add_argument("--weights", choices=("ema", "raw"), help="default: the version's own; of a folder ema")
     parser.add_argument("--to", type=_whole(0), metavar="SEED", help="follow each image from --seed to this one")
     parser.add_argument("--points", type=_whole(2), help=f"places on that way (default: {_POINTS})")
     parser.add_argument("--out", type=Path, default=Path("drawn.png"), help="default: drawn.png")

@@ -78,9 +78,9 @@ def through(version: Version, known: list[Version], gate: GateParams, settings: 
     decision = judged(version, known, gate, settings)
     if decision.champion:
         return decision.reason
-    both = f"python -m pipelines.remeasure {version.number} @champion"
     remedy = "to promote it all the same, give a reason: --reason TEXT"
-    if not decision.comparable:
+    if not decision.comparable and decision.against is not None:
+        both = f"python -m pipelines.remeasure {version.number} {decision.against}"
         remedy = f"measure both in one way with `{both}` first; {remedy}"
     raise TrackingError(f"the gate does not let version {version.number} through: {decision.reason}; {remedy}")
 

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import TrackingError
+from pipelines.errors import CheckpointError, TrackingError
 from pipelines.params import Params, load_params
 from pipelines.project import results, state, workspace
 from pipelines.report.scores import distances
@@ -42,7 +42,9 @@ class Receipt:
     model_digest: str
     evaluation_digest: str
     comparable: bool = True
-    """Whether the champion was measured in the same way."""
+    """Whether there was a champion, or a former one, that was measured in the same way."""
+    against: int | None = None
+    """The version that it was compared with."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def read_results() -> Results:
 
     Raises:
         TrackingError: one is missing, or the evaluation is of another model.
+        CheckpointError: the model is damaged.
     """
     return results_in(results("train"), results("evaluate"), results("sample"))
 
@@ -85,25 +88,33 @@ def results_in(trained: Path, evaluated: Path, samples: Path, *, elsewhere: bool
         elsewhere: the model was trained elsewhere: nothing of this project says how.
 
     Raises:
-        TrackingError: as `read_results`.
+        TrackingError, CheckpointError: as `read_results`.
     """
+    from diffusion.models.description import Description
+    from pipelines.tracking.intact import content_of
+
     for path in (trained / "model.json", evaluated / "metrics.json", samples / "samples.npy"):
         if not path.exists():
             raise TrackingError(f"{_shown(path)} is missing: run `dvc repro` first")
-    model = json.loads((trained / "model.json").read_text())
+    digest, model = content_of(trained), Description.read(trained)
+    if digest != model.digests.content:
+        raise CheckpointError(
+            f"{_shown(trained)}/model.json describes model {model.digests.content[:12]}, model.safetensors is "
+            f"{digest[:12]}: bring back the folder as it was trained, or train it again"
+        )
     training, content = trained / "metrics.json", (evaluated / "metrics.json").read_bytes()
     found = Results(
         trained,
         evaluated,
         samples,
-        model["digests"]["content"],
+        digest,
         json.loads(training.read_text()) if training.exists() and not elsewhere else None,
         json.loads(content),
         sha256(content).hexdigest(),
-        "" if elsewhere else model["card"].get("run", ""),
+        "" if elsewhere else model.card.get("run", ""),
     )
     measured = found.evaluation["bits_per_dim"]["card"]["model_digest"]
-    if measured not in model["digests"].values():
+    if measured not in vars(model.digests).values():
         raise TrackingError(
             f"{_shown(evaluated)} measured model {measured[:12]}, {_shown(trained)} holds {found.model_digest[:12]}: "
             "run `dvc repro` to bring them together"
@@ -118,12 +129,14 @@ def _shown(path: Path) -> Path:
 def register(params: Params, settings: Settings, found: Results) -> tuple[Receipt, bool]:
     """Find the version or make it, one process of this project at a time; the receipt, and whether anything is new.
 
+    On another machine another may make it meanwhile. So it is looked for again: of two the older one is used.
+
     Raises:
         TrackingError: the registry does not answer or refuses; the next call does what is left to do.
     """
     from pipelines.tracking.gated import decision_of, pending, settle
     from pipelines.tracking.measurements import has, pack, stamped, upload
-    from pipelines.tracking.registry import find
+    from pipelines.tracking.registry import find, versions
     from pipelines.tracking.store import connect, exclusive, tracking_errors
 
     name = params.register_.name
@@ -135,25 +148,26 @@ def register(params: Params, settings: Settings, found: Results) -> tuple[Receip
     ):
         packed = Path(scratch) / "measurement"
         measurement = pack(found.evaluated, found.samples, packed)
-        there = find(settle(store, settings, name), found.model_digest, found.weights)
+        there = find(versions(store, name), found.model_digest, found.weights)
         new = there is None or not has(there, measurement)
         if there is None:
-            number = _make(store, params, settings, found, packed, measurement)
-        elif new:
-            number = there.number
+            _make(store, params, settings, found, packed, measurement)
+            there = find(versions(store, name), found.model_digest, found.weights)
+        if there is None:
+            raise TrackingError(f"the version of {name} that was just made is gone: somebody deleted it; try again")
+        number = there.number
+        if not has(there, measurement):
             upload(store, there.run_id, packed, measurement)
             tags = pending(params.register_.gate) | stamped(measurement, time.time_ns() // 1_000_000)
             for tag, value in tags.items():
                 store.client.set_model_version_tag(name, str(number), tag, value)
-        else:
-            number = there.number
-        version = next(v for v in settle(store, settings, name) if v.number == number)
+        version = next(v for v in settle(store, settings, name, number) if v.number == number)
     return _receipt(version, found, decision_of(version)), new
 
 
 def _make(
     store: Store, params: Params, settings: Settings, found: Results, packed: Path, measurement: dict[str, str]
-) -> int:
+) -> None:
     """Log the model to the stage's run and make a version of it, complete with its tags at once."""
     from pipelines.tracking import origin
     from pipelines.tracking.family import find_or_make_run
@@ -171,11 +185,21 @@ def _make(
         came_from = origin.pack(workspace(), packed.with_name("origin"))
         origin.upload(store, run_id, packed.with_name("origin"), came_from)
     logged = log_model(quiet_mlflow(settings), run_id, found.trained, found.weights)
-    if not client.search_registered_models(f"name='{name}'"):
-        client.create_registered_model(name)
+    _make_model(client, name)
     tags = _facts(params, found) | came_from | measurement | pending(params.register_.gate)
-    made = client.create_model_version(name, logged.artifact_location, run_id, tags=tags, model_id=logged.model_id)
-    return int(made.version)
+    client.create_model_version(name, logged.artifact_location, run_id, tags=tags, model_id=logged.model_id)
+
+
+def _make_model(client: Any, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    if client.search_registered_models(f"name='{name}'"):
+        return
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another machine was first
+            raise
 
 
 def _facts(params: Params, found: Results) -> dict[str, str]:
@@ -219,6 +243,7 @@ def _receipt(version: Version, found: Results, decision: dict[str, Any]) -> Rece
         model_digest=found.model_digest,
         evaluation_digest=found.evaluation_digest,
         comparable=decision.get("comparable", True),
+        against=decision.get("against"),
     )
 
 
@@ -226,14 +251,14 @@ def told(receipt: Receipt, *, new: bool) -> str:
     """What a person is told."""
     if not new:
         return f"{receipt.name} version {receipt.version} is this model with this evaluation already: nothing to do"
-    alias = "now champion" if receipt.champion else "champion stays"
+    alias = "now champion" if receipt.champion else "not champion"
     line = f"registered {receipt.name} version {receipt.version}; {alias}: {receipt.decision}"
+    promote = f"python -m pipelines.promote {receipt.version}"
     if receipt.comparable:
         return line
-    return (
-        f"{line}\nto compare them: python -m pipelines.remeasure @champion && python -m pipelines.promote "
-        f"{receipt.version}"
-    )
+    if receipt.against is None:
+        return f"{line}\nto make it champion: {promote} --reason TEXT"
+    return f"{line}\nto compare them: python -m pipelines.remeasure {receipt.against} && {promote}"
 
 
 def main() -> None:

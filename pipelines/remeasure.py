@@ -55,10 +55,10 @@ def remeasure(version: Version, params: Params, settings: Settings) -> str | Non
     scratch.mkdir(exist_ok=True)
     with (
         TemporaryDirectory(dir=scratch) as text,
-        model_files(f"models:/{version.name}/{version.number}", settings) as trained,
+        model_files(f"models:/{version.name}/{version.number}", settings) as model,
     ):
         folder = Path(text)
-        plan = Plan.of(trained, "raw" if version.weights == "raw" else "ema", params, settings, folder)
+        plan = Plan.of(model.path, model.weights, params, settings, folder)
         if _is_known(version, plan, settings):
             return None
         measured = plan.carry_out(folder)

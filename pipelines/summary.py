@@ -65,7 +65,7 @@ def facts(train: dict[str, Any], evaluation: dict[str, Any], receipt: dict[str, 
     if train:
         lines.append(f"model     {train['parameters']:,} parameters, {train['steps']:,} steps")
     if receipt:
-        champion = "made champion" if receipt["champion"] else "the champion stays"
+        champion = "made champion" if receipt["champion"] else "not made champion"
         lines.append(f"registry  {receipt['name']} version {receipt['version']}, {champion} ({receipt['decision']})")
     if train and evaluation:
         lines += [

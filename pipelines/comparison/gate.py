@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pipelines.comparison.measurement import Measurement
 from pipelines.comparison.metrics import BOUND_TERMS, Metric
-from pipelines.comparison.verdict import Incomparable, Says, Verdict, judge, likely, matched, verdict_of
+from pipelines.comparison.verdict import Incomparable, Says, judge, likely, matched, verdict_of
 from pipelines.report.scores import distances
 from pipelines.sections import GateParams
 
@@ -21,8 +21,12 @@ class Check:
     name: str
     passed: bool
     found: str
-    """With its numbers."""
+    """For a person, with its numbers rounded."""
     comparable: bool = True
+    numbers: dict[str, float | None] | None = None
+    """For programs, where two versions were compared: `ours`, `theirs`, their `difference` with its `standard_error`,
+    the `gain` that is demanded, the `probability` that ours is better by it, and on how many `pairs` of images; null
+    where they were not compared image by image, or a number is not finite."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Decision:
 
     champion: bool
     against: int | None
-    """The champion that it was compared with."""
+    """The version that it was compared with."""
     checks: tuple[Check, ...]
 
     @property
@@ -49,17 +53,23 @@ class Decision:
 
 @dataclass(frozen=True)
 class Champion:
-    """The version that holds the alias."""
+    """The version that is to be beaten."""
 
     number: int
     measurements: Sequence[Measurement]
+    former: bool = False
+    """It was champion last, and nobody is now."""
+
+    def __str__(self) -> str:
+        return f"{'former ' if self.former else ''}champion {self.number}"
 
 
-def decide(measured: Measurement, current: Champion | None, gate: GateParams) -> Decision:
+def decide(measured: Measurement, current: Champion | None, gate: GateParams, *, first: bool = True) -> Decision:
     """What the gate says of a model that was measured so.
 
     Args:
-        current: what it must beat; None: nothing, so that only the absolute demands count.
+        current: what it must beat; None: there is nothing.
+        first: with nothing to beat, only the absolute demands count; else a person must decide.
 
     Raises:
         TrackingError: a table of images cannot be had: a weaker test would be another gate.
@@ -67,14 +77,15 @@ def decide(measured: Measurement, current: Champion | None, gate: GateParams) ->
     speed = measured.sampling.get("per_second")
     checks = [_finite(measured), _enough(measured, gate), *_fast_enough(speed, gate)]
     if current is None:
-        checks.append(Check("first", True, "the first version"))
+        found = "the first version" if first else "there is no champion to compare with"
+        checks.append(Check("first", first, found, comparable=first))
     else:
         bound = BOUND_TERMS[0]
         checks += _against("bound", gate.bound, bound, measured, current, gate, gate.min_gain)
         for name in distances(measured.content):
             checks += _against("distance", gate.distance, Metric(name, "value", name), measured, current, gate)
         if gate.bound == gate.distance == "off":
-            checks.append(Check("bound", True, f"nothing is demanded against champion {current.number}"))
+            checks.append(Check("bound", True, f"nothing is demanded against {current}"))
     passed = all(check.passed for check in checks)
     return Decision(passed, None if current is None else current.number, tuple(checks))
 
@@ -121,7 +132,7 @@ def _against(
 ) -> list[Check]:
     if wanted == "off":
         return []
-    whom = f"champion {current.number}"
+    whom = str(current)
     if (pair := matched(metric.quantity, current.measurements, [measured])) is None:
         return [Check(name, False, f"{metric.quantity}: {whom} has none to compare with", comparable=False)]
     verdict = judge(metric, *pair, gate.level)
@@ -131,15 +142,22 @@ def _against(
         fields = ", ".join(verdict.fields)
         found = f"{metric.quantity}: not comparable with {whom}, measured with another {fields}"
         return [Check(name, False, found, comparable=False)]
-    if gain and wanted == "better":
-        shifted = replace(verdict.difference, value=verdict.difference.value + gain)
+    difference, gain = verdict.difference, gain if wanted == "better" else 0.0
+    if gain:
+        shifted = replace(difference, value=difference.value + gain)
         verdict = verdict_of(shifted, metric.good, 0.0, gate.level, verdict.pairs)
     passed = verdict.says is Says.BETTER or (wanted == "not_worse" and verdict.says is Says.SAME)
-    return [Check(name, passed, _numbers_of(metric, pair, verdict, whom, gain if wanted == "better" else 0.0))]
-
-
-def _numbers_of(metric: Metric, pair: tuple[Measurement, Measurement], verdict: Verdict, whom: str, gain: float) -> str:
     theirs, ours = (metric.value(one) for one in pair)
     by = f" by more than {gain:g}" if gain else ""
-    label = metric.label.strip()
-    return f"{label} {ours:.4g} against {theirs:.4g} of {whom}: {verdict.says}{by} ({likely(verdict.probability)})"
+    found = f"{metric.label.strip()} {ours:.4g} against {theirs:.4g} of {whom}: {verdict.says}{by}"
+    numbers = {
+        "ours": ours,
+        "theirs": theirs,
+        "difference": difference.value,
+        "standard_error": difference.standard_error,
+        "gain": gain,
+        "probability": verdict.probability,
+        "pairs": verdict.pairs,
+    }
+    finite = {key: value if value is not None and isfinite(value) else None for key, value in numbers.items()}
+    return [Check(name, passed, f"{found} ({likely(verdict.probability)})", numbers=finite)]

@@ -1,4 +1,5 @@
-"""What `dvc repro` left in a checkout against what was registered: digests and every number."""
+"""What `dvc repro` left in a checkout against what was registered: digests and every number. Weights and images are
+read: what model.json and manifest.json say of the files beside them is no proof."""
 
 from __future__ import annotations
 
@@ -7,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.manifest import read_manifest
+from pipelines.data.manifest import verify
 from pipelines.errors import CheckpointError
 from pipelines.reproduction.here import Check
 from pipelines.settings import Settings
+from pipelines.tracking.intact import content_of
 from pipelines.tracking.measurements import measurements
 from pipelines.tracking.registry import Version
 
@@ -21,15 +23,14 @@ def verified(version: Version, folder: Path, settings: Settings) -> list[Check]:
     """Weights, data and evaluation: whether each is exactly the registered one.
 
     Raises:
-        CheckpointError: there are no results in the folder.
+        CheckpointError: there are no results in the folder, or its model is damaged.
         DataError: its prepared images are damaged.
     """
     results = folder / "results"
     for path in (results / "train/model.json", results / "evaluate/metrics.json"):
         if not path.exists():
             raise CheckpointError(f"{path} is missing: run `dvc repro` in {folder} first")
-    model = json.loads((results / "train/model.json").read_text())["digests"]["content"]
-    data = read_manifest(results / "prepare").digest
+    model, data = content_of(results / "train"), verify(results / "prepare").digest
     metrics = json.loads((results / "evaluate/metrics.json").read_text())
     kept = measurements(version, settings)
     return [

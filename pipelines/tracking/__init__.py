@@ -15,7 +15,7 @@ refusals     what servers answer, for a person
 moved        the embedded store after the project's folder was moved
 
 What a version is:
-registry     versions and their tags; fetch finds them and their files
+registry     versions and their tags; fetch finds them and their files, intact says which model files are
 measurements what was measured of a version
 gated        the gate's decision, carried out; champion moves the alias
 model        a version as MLflow stores it; served.py is the code that travels with it

@@ -26,17 +26,31 @@ _SECRET_NAMES = (".env", ".env.*", "*.env", ".netrc", ".pgpass", "*.pem", "*.key
 _SECRET_WORDS = ("id_*", "*secret*", "*credential*", "*token*", "*passw*")
 """Names of files that are not source code: tokenizer.py holds none."""
 _SOURCE = {".py", ".pyi", ".c", ".cc", ".cpp", ".cu", ".h", ".hpp", ".js", ".ts", ".rs", ".go", ".java", ".sh"}
-_WORD = rb"(?i:passw(?:or)?d|passphrase|token|secret(?:[_-]?key)?|(?:access|api|private|auth)[_-]?key)"
-_VALUE = rb"[^\s'\"`$<{(\[~-][^\s'\"]{7,}"
-"""Eight characters or more that name nothing else, as `${TOKEN}` or `<token>` would."""
+_PASSWORD = rb"(?i:passw(?:or)?d|passphrase)"
+_WORD = rb"(?:" + _PASSWORD + rb"|(?i:token|secret(?:[_-]?key)?|(?:access|api|private|auth)[_-]?key))"
+_FIRST, _REST = rb"[^\s'\"`$<{(\[~-]", rb"[^\s'\"]"
+"""Of a value that names nothing else, as `${TOKEN}` or `<token>` would."""
+_VALUE = _FIRST + _REST + rb"{7,}"
+_QUOTE = rb"\\?['\"]"
+"""In a notebook, which is JSON, after a backslash."""
+_SCHEME = rb"(?i:authorization[\\'\"\]]*\s*[:=]\s*[\\'\"]*(?:bearer|basic|token))"
 _SECRET = re.compile(
-    rb"[A-Za-z][\w+.-]*://(?:[^/@\s:]*:[^/@\s]+|(?!git@|hg@)[^/@\s:{$<]+)@"  # in an address
-    rb"|-----BEGIN [A-Z ]*PRIVATE KEY"
-    rb"|\b(?:A[KS]IA[0-9A-Z]{16}|(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-)[\w-]{16,})"
-    rb"|" + _WORD + rb"['\"\]]*[ \t]*(?::[ \t]*\w+[ \t]*=|[:=])[ \t]*['\"]" + _VALUE + rb"['\"]"
-    rb"|--[\w-]*" + _WORD + rb"(?:[= ]['\"]?|['\"],\s*['\"])" + _VALUE
+    b"|".join(
+        (
+            rb"[A-Za-z][\w+.-]*://(?:[^/@\s:]*:[^/@\s]+|(?!git@|hg@)[^/@\s:{$<]+)@",  # in an address
+            rb"-----BEGIN [A-Z ]*PRIVATE KEY",
+            rb"\b(?:A[KS]IA[0-9A-Z]{16}|(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|xox[a-z]-)[\w-]{16,})",
+            rb"\beyJ[\w-]{8,}\.[\w-]{8,}",  # JSON that somebody signed
+            _SCHEME + rb"[ \t]+" + _VALUE,
+            _WORD + rb"[\\'\"\]]*[ \t]*(?::[ \t]*\w+[ \t]*=|[:=])[ \t]*" + _QUOTE + _VALUE + rb"['\"]",
+            rb"--[\w-]*" + _WORD + rb"(?:[= ]['\"]?|['\"],\s*['\"])" + _VALUE,
+        )
+    )
 )
-_SECRET_OUTSIDE_CODE = re.compile(_WORD + rb"['\"]?[ \t]*[:=][ \t]*" + _VALUE)
+_IS = rb"['\"]?[ \t]*[:=][ \t]*"
+_CHOSEN = rb"['\"]?(?!(?i:null|none|true|false|str|string)\b)" + _FIRST + _REST + rb"{3,}['\"]?,?\s*$"
+"""What a person chose, alone on its line: it may be short."""
+_SECRET_OUTSIDE_CODE = re.compile(b"|".join((_WORD + _IS + _VALUE, rb"(?m:" + _PASSWORD + _IS + _CHOSEN + rb")")))
 
 
 @dataclass(frozen=True)

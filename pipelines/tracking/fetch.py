@@ -6,10 +6,13 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pipelines.errors import CheckpointError, TrackingError
 from pipelines.settings import Settings
+from pipelines.tracking.intact import content_of
 from pipelines.tracking.registry import Version, versions
 from pipelines.tracking.store import connect, quiet_mlflow, tracking_errors
 
@@ -18,9 +21,18 @@ DESCRIPTION = "model.json"
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>\d+)|(?P<alias>@[^/@]+))")
 
 
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model's folder on this machine."""
+
+    path: Path
+    weights: Literal["ema", "raw"]
+    """Those that a version was evaluated and registered with; of a folder the average."""
+
+
 @contextmanager
-def model_files(text: str, settings: Settings) -> Iterator[Path]:
-    """The folder of the model that `text` names, for the length of the block.
+def model_files(text: str, settings: Settings) -> Iterator[ModelFiles]:
+    """The model that `text` names, for the length of the block.
 
     Args:
         text: a folder with model.json, or `models:/NAME/VERSION` or `models:/NAME@ALIAS` of the registry.
@@ -36,7 +48,7 @@ def model_files(text: str, settings: Settings) -> Iterator[Path]:
                 f"no model in {folder}: {DESCRIPTION} is missing. Name a folder with a trained model (run `dvc repro "
                 "train`), or a registered version as models:/NAME/VERSION or models:/NAME@ALIAS"
             )
-        yield folder
+        yield ModelFiles(folder, "ema")
         return
     match = _URI.fullmatch(text)
     if match is None:
@@ -51,7 +63,7 @@ def model_files(text: str, settings: Settings) -> Iterator[Path]:
         if not found:
             raise TrackingError(f"version {version.number} of {name} holds no {DESCRIPTION}: it is not one of ours")
         _check_model(version, found[0].parent)
-        yield found[0].parent
+        yield ModelFiles(found[0].parent, "raw" if version.weights == "raw" else "ema")
 
 
 def find_versions(texts: Sequence[str], name: str, settings: Settings) -> list[Version]:
@@ -82,18 +94,7 @@ def _check_model(version: Version, folder: Path) -> None:
     The digest is computed from the tensors: a model.json can be written anew beside other weights, the registry's tag
     cannot be from there.
     """
-    from safetensors.torch import load_file
-
-    from diffusion.models.description import Description
-    from diffusion.models.digest import content_digest
-    from diffusion.models.sealed import check_intact
-
-    tensors = folder / "model.safetensors"
-    try:
-        check_intact(tensors, Description.read(folder).sha256, DESCRIPTION)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
-    if (found := content_digest(load_file(tensors))) != version.model_digest:
+    if (found := content_of(folder)) != version.model_digest:
         raise CheckpointError(
             f"version {version.number} of {version.name} holds another model than was registered: its digest is "
             f"{found[:12]}.., the version's tag model.digest is {version.model_digest[:12] or 'missing'}; register it "

@@ -56,7 +56,9 @@ def log_model(mlflow: Any, run_id: str, trained: Path, weights: str) -> Any:
                     "weights": weights,
                     "model_digest": _digest(trained),
                     "code_sha256": {
-                        path.relative_to(version).as_posix(): file_sha256(path) for path in version.rglob("*.py")
+                        path.relative_to(version).as_posix(): file_sha256(path)
+                        for path in (version / CODE, *(version / "code").rglob("*"))
+                        if path.is_file()
                     },
                 },
                 code_paths=[str(version / "code/diffusion")],

@@ -159,13 +159,16 @@ def origin_of(version: Version, settings: Settings) -> Iterator[Origin]:
 def _download(version: Version, who: str, place: str, settings: Settings, scratch: str) -> Path:
     from mlflow.exceptions import MlflowException
 
-    client = connect(settings, version.name).client
-    try:
-        stage = client.get_run(version.run_id).info.lifecycle_stage
-    except MlflowException:
-        raise TrackingError(
-            f"run {version.run_id} of {who} is gone for good, and the files of its origin with it"
-        ) from None
+    client = connect(settings, version.name, make=False).client
+    with tracking_errors(settings):
+        try:
+            stage = client.get_run(version.run_id).info.lifecycle_stage
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise TrackingError(
+                f"run {version.run_id} of {who} is gone for good, and the files of its origin with it"
+            ) from None
     if stage != "active":
         raise TrackingError(
             f"run {version.run_id} of {who} was deleted: `mlflow runs restore --run-id {version.run_id}` brings it back"

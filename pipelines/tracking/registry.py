@@ -97,5 +97,5 @@ def at(known: list[Version], alias: str) -> Version | None:
 
 
 def find(known: list[Version], model_digest: str, weights: str) -> Version | None:
-    """The newest version that is this model, drawing with these weights."""
-    return next((v for v in reversed(known) if (v.model_digest, v.weights) == (model_digest, weights)), None)
+    """The oldest version that is this model, drawing with these weights: two machines may have made one each."""
+    return next((v for v in known if (v.model_digest, v.weights) == (model_digest, weights)), None)

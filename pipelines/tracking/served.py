@@ -2,11 +2,13 @@
 
 It travels with the version, together with the package `diffusion` and the model file, and needs nothing else of this
 repository. MLflow verifies nothing that it loads; so the model's weights, its description and all this code are
-compared with the digests that stand in the version's MLmodel, before any of the package is imported.
+compared with the digests that stand in the version's MLmodel, before any of the package is imported. Python loads a
+package once for a process, whatever version asks for it; so the one that it has is compared as well.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,10 +45,11 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # mlflow is untyped here
         """Load the weights that were evaluated.
 
         Raises:
-            ValueError: model or code are damaged, or not those that were registered.
+            ValueError: model or code are damaged, or not those that were registered; or this process runs other code.
         """
         folder, config = Path(context.artifacts["model"]), context.model_config
         _check_code(folder.parents[1], config["code_sha256"])
+        _check_imported(config["code_sha256"])
         from diffusion.models.saved import load_model
 
         self.saved: SavedModel = load_model(folder, config["weights"])
@@ -87,11 +90,46 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # mlflow is untyped here
 
 
 def _check_code(version: Path, wanted: dict[str, str]) -> None:
-    """Refuse code that is not, file for file, that of the digests."""
-    paths = (version / "served.py", *version.glob("code/**/*.py"))
-    found = {path.relative_to(version).as_posix(): sha256(path.read_bytes()).hexdigest() for path in paths}
-    if wrong := sorted(name for name in wanted.keys() | found.keys() if found.get(name) != wanted.get(name)):
+    """Refuse code that is not, file for file, that of the digests.
+
+    What Python has kept of it in compiled form is removed: it would run that unread. It writes it anew.
+    """
+    code = [path for path in (version / "code").rglob("*") if path.is_file() or path.is_symlink()]
+    compiled = [path for path in code if path.parent.name == "__pycache__"]
+    found = _digests(version, {version / "served.py", *code}.difference(compiled))
+    if wrong := _differing(found, wanted):
         raise ValueError(f"{wrong[0]} of this version is damaged, missing or not what was registered: {_REMEDY}")
+    for path in compiled:
+        try:
+            path.unlink(missing_ok=True)  # another process may be loading this version, too
+        except OSError as error:
+            raise ValueError(f"{path} may not be this version's code, and cannot be removed: {error}") from None
+
+
+def _check_imported(wanted: dict[str, str]) -> None:
+    """Refuse to draw with a `diffusion` of another version, or of a repository, unless it is the same file for file."""
+    import diffusion
+
+    package = Path(diffusion.__path__[0])
+    found = {f"code/{name}": digest for name, digest in _digests(package.parent, package.rglob("*.py")).items()}
+    own = {name: digest for name, digest in wanted.items() if name.startswith("code/")}
+    if wrong := _differing(found, own):
+        raise ValueError(
+            f"this process has imported other code than that of this version: {package} differs in {wrong[0]}; load "
+            "each version in a process of its own, in which nothing else has imported a package `diffusion` before"
+        )
+
+
+def _digests(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
+    """Name below the folder -> SHA-256; of a link, which no version has, nothing."""
+    return {
+        path.relative_to(folder).as_posix(): "" if path.is_symlink() else sha256(path.read_bytes()).hexdigest()
+        for path in paths
+    }
+
+
+def _differing(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
 
 
 def _asked(model_input: Any) -> dict[str, Any]:

@@ -38,10 +38,21 @@ class Store:
 class Patient:
     """MLflow's client. A call that may be repeated without harm is, after a while, if no answer or an error came.
 
-    Whatever makes or appends something is not: where its answer was lost it was perhaps done.
+    Whatever makes or appends something is not: where its answer was lost it was perhaps done. Two processes that set
+    one tag or alias for the first time at once both insert it, and the database refuses one.
     """
 
-    _HARMLESS = ("get_", "search_", "list_", "set_tag", "update_run")
+    _HARMLESS = (
+        "get_",
+        "search_",
+        "list_",
+        "set_tag",
+        "set_model_version_tag",
+        "set_registered_model_alias",
+        "update_run",
+    )
+    _OF_THE_DATABASE = "BAD_REQUEST"
+    """What MLflow calls a refusal of its database."""
 
     def __init__(self, client: Any, retries: int) -> None:
         self._client = client
@@ -59,7 +70,8 @@ class Patient:
                 return method(*args, **named)
             except MlflowException as error:
                 said = status(error)
-                if answered(error) and (said is None or said < 500):
+                at_once = getattr(error, "error_code", None) == self._OF_THE_DATABASE
+                if answered(error) and not at_once and (said is None or said < 500):
                     raise
             time.sleep(0.5 * 2**attempt * random.uniform(0.5, 1.5))
         return method(*args, **named)

@@ -57,7 +57,7 @@ def test_a_model_from_elsewhere_is_measured_and_registered(two):
     assert "variance" in refused
     assert "Traceback" not in refused
     adopted = two.python("-m", "pipelines.adopt", "models/foreign", *WITH_FIXED_VARIANCE).text
-    assert "registered ddpm-digits version 3; champion stays" in adopted
+    assert "registered ddpm-digits version 3; not champion" in adopted
     two.python("-m", "pipelines.adopt", "models/foreign", *WITH_FIXED_VARIANCE)
     versions = two.python("-m", "pipelines.compare", "--format", "csv", status=4).text
     assert "bits_per_dim.total,3," in versions

@@ -15,7 +15,9 @@ from diffusion.models.saved import load_model, save_model
 from diffusion.process import NoiseSchedule
 from pipelines import convert, draw
 from pipelines.errors import CheckpointError, ParamsError, TrackingError
+from tests.pipelines.conftest import Workplace
 from tests.pipelines.stage_inputs import saved_model
+from tests.pipelines.tracking.served_versions import registered
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,26 @@ def test_there_and_back(
         run(monkeypatch, draw, folder, "--weights", which, "--steps", 3, "--count", 2, "--out", tmp_path / "a.npy")
         drawn.append(np.load(tmp_path / "a.npy"))
     np.testing.assert_array_equal(*drawn)
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_a_version_is_drawn_and_exported_with_its_own_weights(
+    workplace: Workplace,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Those that were evaluated, as a loaded version draws with them, and not always the average."""
+    registered(workplace.settings, model, "raw")
+    for folder, options in (("models:/toy@champion", []), (model, ["--weights", "raw"])):
+        out = tmp_path / ("theirs" if options else "version")
+        run(monkeypatch, convert, "to-diffusers", folder, out, *options)
+        assert "its raw weights" in capsys.readouterr().out
+        run(monkeypatch, draw, folder, *options, "--steps", 3, "--count", 2, "--out", out.with_suffix(".npy"))
+    tensors = "unet/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "version" / tensors).read_bytes() == (tmp_path / "theirs" / tensors).read_bytes()
+    np.testing.assert_array_equal(np.load(tmp_path / "version.npy"), np.load(tmp_path / "theirs.npy"))
 
 
 def test_bad_input(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,21 +1,18 @@
 """Registering: idempotent, gated, complete, and clean when the server is away."""
 
 import json
-import shutil
-import socket
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import pytest
-from mlflow import MlflowClient
 
-from pipelines import compare, register, remeasure, summary
-from pipelines.errors import TrackingError
-from pipelines.settings import Settings, TrackingSettings
+from pipelines import compare, register, summary
+from pipelines.errors import CheckpointError, TrackingError
 from pipelines.tracking.fetch import chosen, known_versions
+from pipelines.tracking.gated import decision_of
 from pipelines.tracking.measurements import measurements
 from pipelines.tracking.registry import versions
 from pipelines.tracking.store import connect, quiet_mlflow
+from tests.diffusion.models.test_saved_damage import edit
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -35,6 +32,21 @@ def compared(*arguments, monkeypatch):
     with pytest.raises(SystemExit) as end:
         compare.main()
     return end.value.code
+
+
+def check_numbers(version):
+    """Those that decided, for a program: 1.9 against 2 bits/dim, and the same distance."""
+    bound, distance = (check["numbers"] for check in decision_of(version)["checks"][-2:])
+    assert {name: bound[name] for name in ("ours", "theirs", "gain", "pairs")} == {
+        "ours": 1.9,
+        "theirs": 2.0,
+        "gain": 0.0,
+        "pairs": 24,
+    }
+    assert bound["difference"] == pytest.approx(-0.1)
+    assert 0 < bound["standard_error"] < 0.05
+    assert bound["probability"] > 0.999
+    assert (distance["difference"], distance["probability"], distance["pairs"]) == (0.0, 0.5, None)
 
 
 def test_versions_gate_and_comparison(workplace, capsys, monkeypatch):
@@ -65,6 +77,7 @@ def test_versions_gate_and_comparison(workplace, capsys, monkeypatch):
     assert reasons[1].startswith("bits/dim 1.9 against 2 of champion 1: better (P > 99.9%); fd_classifier 3.5 against")
     assert reasons[2].startswith("bits/dim 1.89 against 1.9 of champion 2: not distinguishable")
     assert "not comparable with champion 2, measured with another split" in reasons[3]
+    check_numbers(registered(workplace)[1])
 
     capsys.readouterr()
     assert compared(monkeypatch=monkeypatch) == compare.INCOMPARABLE
@@ -116,6 +129,27 @@ def test_an_evaluation_of_another_model_is_not_registered(workplace):
         register.read_results()
 
 
+def test_a_damaged_or_mislabelled_model_is_not_registered(workplace):
+    """By its tensors, not by what model.json says of them: registered so, it could never be loaded."""
+    workplace.model(seed=1)
+    trained = workplace.folder / "results/train"
+    tensors, description = trained / "model.safetensors", trained / "model.json"
+    whole, text = tensors.read_bytes(), description.read_text()
+    tensors.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged or not the file that model\.json"):
+        register.main()
+    tensors.write_bytes(whole)
+    description.write_text(text[:-40])
+    with pytest.raises(CheckpointError, match=r"model\.json is damaged"):
+        register.main()
+    description.write_text(text)
+    edit(trained, digests=json.loads(text)["digests"] | {"content": "f" * 64})
+    with pytest.raises(CheckpointError, match=r"describes model ffffffffffff, model\.safetensors is"):
+        register.main()
+    assert registered(workplace) == []
+    assert not (workplace.folder / "results/register").exists()
+
+
 def test_missing_results_name_the_remedy(workplace):
     with pytest.raises(TrackingError, match="dvc repro"):
         register.read_results()
@@ -135,106 +169,6 @@ def test_looking_for_versions_writes_nothing(workplace):
             known_versions(workplace.settings, name)
     assert client.get_experiment_by_name("typo") is None
     assert client.get_experiment_by_name("ddpm-digits").lifecycle_stage == "deleted"
-
-
-def test_a_server_that_is_away_leaves_no_receipt(workplace, monkeypatch):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        uri = f"http://user:secret@127.0.0.1:{free.getsockname()[1]}"
-    settings = Settings(tracking=TrackingSettings(uri=uri, timeout_s=1, retries=0))
-    monkeypatch.setattr(register, "load_settings", lambda: settings)
-    workplace.model()
-    with pytest.raises(TrackingError, match=r"tracking\.uri") as error:
-        register.main()
-    assert "secret" not in str(error.value)
-    assert not (workplace.folder / "results/register").exists()
-
-
-def test_a_decision_that_a_killed_process_did_not_carry_out_is_carried_out(workplace, monkeypatch):
-    def killed(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    workplace.model(seed=1)
-    with monkeypatch.context() as patch:
-        patch.setattr("pipelines.tracking.gated.promote", killed)
-        with pytest.raises(KeyboardInterrupt):
-            register.main()
-    assert [v.aliases for v in registered(workplace)] == [()]
-    register.main()
-    assert [v.aliases for v in registered(workplace)] == [("champion",)]
-    assert json.loads(receipt(workplace))["decision"] == "the first version"
-
-    client = connect(workplace.settings, "ddpm-digits").client
-    client.delete_registered_model_alias("ddpm-digits", "champion")  # a person's decision
-    register.main()
-    assert [v.aliases for v in registered(workplace)] == [()]
-
-
-def test_a_measurement_that_a_killed_process_added_is_judged(workplace, monkeypatch):
-    workplace.model(seed=1, total=2.0)
-    register.main()
-    workplace.model(seed=2, total=2.5)
-    register.main()
-    workplace.model(seed=2, total=1.5)
-    set_tag, made = MlflowClient.set_model_version_tag, []
-
-    def killed(client, name, number, tag, value):
-        made.append(tag)
-        if len(made) == 3:
-            raise KeyboardInterrupt
-        set_tag(client, name, number, tag, value)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, "set_model_version_tag", killed)
-        with pytest.raises(KeyboardInterrupt):
-            register.main()
-    assert made[1].startswith("measurement.")
-    register.main()
-    assert [v.aliases for v in registered(workplace)] == [("previous",), ("champion",)]
-
-
-def test_what_other_programs_wrote_into_tags_is_passed_over(workplace, monkeypatch):
-    """The name of a measurement becomes a folder here: one that is no digest is none."""
-    runs = workplace.folder / ".state/runs"
-    runs.mkdir(parents=True)
-    (runs / "checkpoint").write_text("dear")
-    workplace.model(seed=1)
-    register.main()
-    client = connect(workplace.settings, "ddpm-digits").client
-    for tag, value in (
-        ("measurement.../runs", '{"metrics": {}, "files": {"x": "y"}}'),
-        ("measurement.later", "3"),
-        ("promotion.x", "nonsense"),
-        ("promotion.y", '{"number": 1}'),
-        ("took", "[]"),
-        ("params", "{"),
-    ):
-        client.set_model_version_tag("ddpm-digits", "1", tag, value)
-    client.create_model_version("ddpm-digits", "file:///elsewhere", tags={"gate.pending": "none"})
-    assert compared(monkeypatch=monkeypatch) == compare.INCOMPARABLE  # the second has no measurement
-    workplace.model(seed=2, total=1.9)
-    register.main()
-    assert (runs / "checkpoint").read_text() == "dear"
-    assert [v.aliases for v in registered(workplace)] == [("previous",), (), ("champion",)]
-
-
-def test_a_champion_whose_tables_are_gone_is_named_with_the_remedy_and_can_be_measured_again(workplace):
-    workplace.model(seed=1, total=2.0)
-    register.main()
-    (version,) = registered(workplace)
-    (known,) = measurements(version, workplace.settings)
-    planned = (known.card("bits_per_dim"), *(known.card("fd_classifier")[name] for name in ("samples", "reference")))
-    plan = SimpleNamespace(cards=lambda: planned)
-    assert remeasure._is_known(version, plan, workplace.settings)
-
-    shutil.rmtree(workplace.folder / ".state/registry")
-    for folder in list((workplace.folder / ".state/mlflow/artifacts").rglob("measurements")):
-        shutil.rmtree(folder)
-    assert not remeasure._is_known(version, plan, workplace.settings)
-    workplace.model(seed=2, total=1.9)
-    with pytest.raises(TrackingError, match=r"version 1 .*run `python -m pipelines\.remeasure 1`"):
-        register.main()
-    assert [v.aliases for v in registered(workplace)] == [("champion",), ()]  # the second waits for the gate
 
 
 def test_two_registrations_at_once_make_one_version(workplace):

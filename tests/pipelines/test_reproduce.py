@@ -1,15 +1,18 @@
 """From a version back to its commit: what is here, the checkout, and what keeps it from being the same."""
 
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
+from diffusion.models.saved import load_model
 from pipelines import register
-from pipelines.errors import ParamsError, PipelineError, TrackingError
+from pipelines.data.manifest import read_manifest
+from pipelines.errors import CheckpointError, DataError, ParamsError, PipelineError, TrackingError
 from pipelines.reproduction.checkout import check_out, environment, leading_elsewhere
 from pipelines.reproduction.here import commit_check, data_check
 from pipelines.reproduction.verifying import verified
@@ -20,6 +23,7 @@ from pipelines.tracking.origin import Origin, origin_of
 from pipelines.tracking.registry import Version, versions
 from pipelines.tracking.store import connect
 from tests.pipelines.repository import commit, git, write
+from tests.pipelines.stage_inputs import prepared_digits, saved_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -176,16 +180,23 @@ def test_results_are_not_taken_from_a_cache_that_the_project_names(project, tmp_
     assert (tmp_path / "again/ran").exists()
 
 
-def test_a_version_without_a_measurement_is_not_verified(project, tmp_path, monkeypatch):
-    content, metrics = {"digests": {"content": "w"}}, {"bits_per_dim": {"total": 1.0}}
-    write(
-        tmp_path,
-        results__train__model_dot_json=json.dumps(content),
-        results__evaluate__metrics_dot_json=json.dumps(metrics),
-    )
-    monkeypatch.setattr("pipelines.reproduction.verifying.read_manifest", lambda _: SimpleNamespace(digest="d1"))
-    found = verified(origin(project, **{"model.digest": "w"}).version, tmp_path, Settings())
-    assert [check.what for check in found if not check.ok] == ["evaluation"]
+def test_weights_and_images_are_read(project, tmp_path):
+    """A flipped bit is no `yes`, whatever the descriptions beside it say."""
+    results = tmp_path / "results"
+    model, data = saved_model(results / "train"), prepared_digits(results / "prepare")
+    write(tmp_path, results__evaluate__metrics_dot_json=json.dumps({"bits_per_dim": {"total": 1.0}}))
+    tags = {"model.digest": load_model(model).digest, "data.digest": read_manifest(data).digest}
+    version = origin(project, **tags).version
+    found = verified(version, tmp_path, Settings())
+    assert [(check.what, check.ok) for check in found] == [("data", True), ("weights", True), ("evaluation", False)]
+    assert found[-1].says == "no measurement of it is registered"
+    (shard,) = data.glob("train-*.npy")
+    for path, error in ((shard, DataError), (model / "model.safetensors", CheckpointError)):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(error, match="damaged"):
+            verified(version, tmp_path, Settings())
+        path.write_bytes(whole)
 
 
 def test_the_environment_leads_nowhere_else(monkeypatch):
@@ -235,5 +246,18 @@ def test_what_was_registered_is_what_is_used(workplace):
     ):
         origin_of(version, workplace.settings).__enter__()
     store.client.delete_run(version.run_id)
+    store.client.delete_experiment(store.experiment_id)
     with pytest.raises(TrackingError, match="mlflow runs restore --run-id"):
         origin_of(version, workplace.settings).__enter__()
+    assert store.client.get_experiment(store.experiment_id).lifecycle_stage == "deleted"  # it was only read
+
+    def told_after(statement):
+        with closing(sqlite3.connect(workplace.folder / ".state/mlflow/mlflow.db")) as database, database:
+            database.execute(statement)
+        with pytest.raises(TrackingError) as error:
+            origin_of(version, workplace.settings).__enter__()
+        return str(error.value)
+
+    assert "could not be used: no such table: runs" in told_after("ALTER TABLE runs RENAME TO away")
+    told_after("ALTER TABLE away RENAME TO runs")
+    assert "is gone for good" in told_after("DELETE FROM runs")

@@ -48,6 +48,9 @@ def test_the_bound(champion: Champion, tmp_path: Path) -> None:
     assert passed("not_worse") == [True, True, False]
     assert passed("off") == [True, True, True]
     assert passed("better", min_gain=0.2) == [False, False, False]
+    (numbers,) = [check.numbers for check in decided(better, champion, min_gain=0.08).checks if check.name == "bound"]
+    assert numbers is not None
+    assert (numbers["difference"], numbers["gain"]) == (pytest.approx(-0.1), 0.08)  # as found, not as demanded
     assert passed("better", min_gain=0.08) == [True, False, False]
     found = decided(better, champion)
     assert (found.against, found.comparable) == (3, True)

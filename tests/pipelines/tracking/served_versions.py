@@ -13,14 +13,14 @@ from pipelines.tracking.store import connect, quiet_mlflow
 NAME = "toy"
 
 
-def registered(settings: Settings, model: Path) -> Path:
+def registered(settings: Settings, model: Path, weights: str = "ema") -> Path:
     """Make the model in this folder a version of `toy`, and champion; the version's own folder in the store."""
     store, mlflow = connect(settings, NAME), quiet_mlflow(settings)
     run_id = store.client.create_run(store.experiment_id).info.run_id
-    logged = log_model(mlflow, run_id, model, "ema")
+    logged = log_model(mlflow, run_id, model, weights)
     if not store.client.search_registered_models(f"name='{NAME}'"):
         store.client.create_registered_model(NAME)
-    tags = {"model.digest": Description.read(model).digests.content}
+    tags = {"model.digest": Description.read(model).digests.content, "weights": weights}
     made = store.client.create_model_version(
         NAME, logged.artifact_location, run_id, tags=tags, model_id=logged.model_id
     )

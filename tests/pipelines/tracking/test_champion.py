@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from pipelines import promote as command
 from pipelines.errors import TrackingError
 from pipelines.sections import GateParams
 from pipelines.tracking.champion import promote, promotions
+from pipelines.tracking.gated import settle
 from pipelines.tracking.registry import versions
 from pipelines.tracking.store import connect
 
@@ -57,12 +59,47 @@ def test_a_process_that_was_held_up_does_not_undo_a_later_promotion(store):
     assert aliases(store) == [(), ("previous",), ("champion",), ()]
 
 
-def test_of_two_at_once_one_is_champion_for_both(store):
+def test_of_two_at_once_the_later_one_takes_its_record_back(store):
+    """The first was told that it is champion, so the second, which was never compared with it, cannot be."""
     by_hand(store, 1)
     stale = versions(store, NAME)
     assert promote(store, stale, stale[2], "gate", "")
-    assert promote(store, stale, stale[1], "gate", "")  # the older version counts: so says each of the two
-    assert aliases(store) == [(), ("champion",), ("previous",), ()]
+    assert not promote(store, stale, stale[1], "gate", "")
+    assert aliases(store) == [("previous",), (), ("champion",), ()]
+    assert [(p.number, p.version) for p in promotions(versions(store, NAME))] == [(1, 1), (2, 3)]
+
+
+def test_a_decision_against_another_champion_is_not_carried_out(store):
+    by_hand(store, 1)
+    stale = versions(store, NAME)
+    store.client.set_registered_model_alias(NAME, "champion", "4")
+    assert not promote(store, stale, stale[1], "gate", "")
+    assert aliases(store) == [(), (), (), ("champion",)]
+
+
+def test_a_record_that_a_killed_process_left_does_not_count(store):
+    """It had taken the number of another one, which became champion, and could not take it back."""
+    by_hand(store, 1)
+    stale = versions(store, NAME)
+    by_hand(store, 3)
+    record = {"number": 2, "before": 1, "by": "gate", "reason": "", "when": ""}
+    for number in ("2", "4"):
+        store.client.set_model_version_tag(NAME, number, "promotion.0002.0", json.dumps(record))
+    assert promotions(versions(store, NAME))[-1].version == 3
+    assert by_hand(store, 1)
+    assert not promote(store, stale, stale[1], "gate", "")
+    assert aliases(store) == [("champion",), (), ("previous",), ()]
+
+
+def test_of_two_versions_of_one_model_the_later_one_is_withdrawn(store, workplace, capsys):
+    """Two machines made one each; neither was measured here, which keeps nobody waiting but whose it is."""
+    tags = {"model.digest": "5", "weights": "ema", "gate.asked": "{}"}
+    for _ in range(2):
+        store.client.create_model_version(NAME, f"{store.uri}/5", tags=tags)
+    with pytest.raises(TrackingError, match="version 5 has no measurement"):
+        settle(store, workplace.settings, NAME, 5)
+    assert [version.number for version in settle(store, workplace.settings, NAME, 1)] == [1, 2, 3, 4, 5]
+    assert "model version 5 still waits for the gate: version 5 has no measurement" in capsys.readouterr().err
 
 
 def test_an_alias_that_a_person_moved_stays_until_the_next_promotion(store):

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from pipelines.project import workspace
 from pipelines.tracking import changes as module
-from pipelines.tracking.changes import changes
+from pipelines.tracking.changes import changes, holds_secret
 from pipelines.tracking.git import git as pipelines_git
 from pipelines.tracking.lineage import public_address
 from pipelines.tracking.origin import pack
@@ -73,6 +74,13 @@ def test_nothing_differs_after_a_commit_but_for_what_stages_write(project):
         ("load.py", 'run("serve", "--password", "hunter2hunter")\n', "password"),
         ("Makefile", "serve:\n\tserve --mlflow-password hunter2hunter\n", "password"),
         ("chat.md", "sk-proj-0123456789abcdefghij", "password"),
+        ("chat.md", "xoxb-123456789012-abcdefghijkl", "password"),
+        ("ask.sh", "curl -H 'Authorization: Bearer abcdefghijkl' $URL\n", "password"),
+        ("ask.py", 'headers = {"Authorization": "Bearer abcdefghijkl"}\n', "password"),
+        ("ask.py", 'ask("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmVk")\n', "password"),
+        ("cluster.yaml", "user: ada\npassword: hunter2\nport: 5000\n", "password"),
+        ("cluster.json", '{"user": "ada",\n "password": "hunter2"\n}\n', "password"),
+        ("try.ipynb", r"""{"source": ["os.environ[\"HF_TOKEN\"] = \"qwertyuiop\"\n"]}""", "password"),
         ("tokens.txt", "qwertyuiop", "by its name"),
         ("id_rsa", "0123456789", "by its name"),
         ("large.bin", "x" * (module.LARGEST + 1), "larger than 1 MiB"),
@@ -93,6 +101,9 @@ def test_what_may_be_a_secret_or_is_large_is_named_and_left_out(project, name, c
         ("tokenizer.py", 'tokenizer = load("bert-base-uncased")\ntoken = next(tokens)\n'),
         ("id_map.py", 'parser.add_argument("--token", help="of_the_hub")\ntoken = f"{prefix}-{number}"\n'),
         ("secrets.sh", "TOKEN=$(cat $HOME/.token)\nTOKEN=${HF_TOKEN}\nserve --password-file $FILE --token=<TOKEN>\n"),
+        ("ask.sh", 'curl -H "Authorization: Bearer $TOKEN" -H "Authorization: Bearer <token>" $URL\n'),
+        ("schema.yaml", "password: null\ntoken: null\nkeys: {password: str, user: str}\n"),
+        ("try.ipynb", r"""{"source": ["print(\"token: \")\n", "login(token=\"\")\n"]}"""),
         ("pod.yaml", "secret:\n  secretName: registry-credentials\nremote: ssh://git@github.com/a/b\n"),
         ("README.md", "A token is a word. See https://example.org/tokens and ada@example.org\n"),
     ],
@@ -102,6 +113,14 @@ def test_what_only_speaks_of_secrets_is_kept(project, name, content):
     found = changes(project)
     assert found.left_out == {}
     assert b"+" + content.splitlines()[0].encode() in found.patch
+
+
+def test_this_projects_own_files_would_be_kept():
+    """All that git tracks, but for these, which hold something made up or speak of the form of an address."""
+    tracked = pipelines_git(workspace(), "ls-files", "-z", "--", ":!tests").decode().split("\0")
+    there = [name for name in tracked if (workspace() / name).is_file()]
+    found = {name for name in there if holds_secret(name, (workspace() / name).read_bytes())}
+    assert found <= {"infra/README.md", "pipelines/tracking/refusals.py"}
 
 
 def test_a_password_in_params_yaml_is_not_kept_beside_the_patch_either(project, tmp_path):

@@ -5,13 +5,16 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
 from pipelines.errors import Interrupted
+from pipelines.project import workspace
 from pipelines.settings import Settings, TrackingSettings
 from pipelines.tracking import leftovers, sender
 from pipelines.tracking.delivery import Delivery
+from pipelines.tracking.environment import environment_text
 from pipelines.tracking.leftovers import send_leftovers
 from pipelines.tracking.lineage import params_flat
 from pipelines.tracking.lines import decode
@@ -19,6 +22,7 @@ from pipelines.tracking.run import Tracker, stage_run
 from pipelines.tracking.run import identity as run_identity
 from pipelines.tracking.spool import Spool, spool_folder
 from pipelines.tracking.store import connect
+from tests.pipelines.repository import git
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 
@@ -46,10 +50,16 @@ def test_a_stage_is_a_child_of_one_parent_per_pipeline(workplace, tmp_path):
             tracker.metrics(3, {"loss": 0.25})
             tracker.tags({"data.digest": "abc"})
             tracker.artifact(tmp_path / "note.txt")
+    came_from = {
+        "git.commit": git(workspace(), "rev-parse", "HEAD"),
+        "git.dirty": str(bool(git(workspace(), "status", "--porcelain", "--", ":!dvc.lock"))).lower(),
+        "environment.digest": sha256(environment_text().encode()).hexdigest(),
+    }
     (parent,) = runs(workplace, "pipeline")
     for stage in ("prepare", "train"):
         (child,) = runs(workplace, stage)
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert came_from.items() <= child.data.tags.items()
         assert child.data.metrics == {"loss": 0.25}
         assert child.data.tags["data.digest"] == "abc"
         assert child.data.params["train.steps"] == str(workplace.params.train.steps)

@@ -23,6 +23,7 @@ from diffusion.models.saved import load_model, save_model
 from diffusion.process import NoiseSchedule
 from pipelines import draw as command
 from pipelines.errors import CheckpointError
+from pipelines.project import workspace
 from tests.diffusion.models.test_saved_damage import edit
 from tests.pipelines.conftest import Workplace
 from tests.pipelines.stage_inputs import saved_model
@@ -89,8 +90,13 @@ def flipped(path: Path) -> None:
     path.write_bytes(data)
 
 
-def added(path: Path) -> None:
-    path.with_name("extra.py").write_text("")
+def added(name: str) -> Callable[[Path], Any]:
+    return lambda path: path.with_name(name).write_bytes(b"")
+
+
+def linked(path: Path) -> None:
+    path.rename(path.with_suffix(".moved"))
+    path.symlink_to(path.with_suffix(".moved"))
 
 
 CODE = r"of this version is damaged, missing or not what was registered: register it again"
@@ -101,7 +107,10 @@ HARMS: list[tuple[str, Callable[[Path], Any], str]] = [
     ("artifacts/model/model.json", flipped, r"model\.json is damaged"),
     ("code/diffusion/process/schedule.py", flipped, rf"code/diffusion/process/schedule\.py {CODE}"),
     ("code/diffusion/models/ema.py", Path.unlink, rf"code/diffusion/models/ema\.py {CODE}"),
-    ("code/diffusion/models/ema.py", added, rf"code/diffusion/models/extra\.py {CODE}"),
+    ("code/diffusion/models/ema.py", linked, rf"code/diffusion/models/ema\.moved {CODE}"),
+    ("code/diffusion/models/ema.py", added("extra.py"), rf"code/diffusion/models/extra\.py {CODE}"),
+    ("code/diffusion/models/ema.py", added("extra.pyc"), rf"code/diffusion/models/extra\.pyc {CODE}"),
+    ("code/diffusion/models/ema.py", added("ema.so"), rf"code/diffusion/models/ema\.so {CODE}"),
     ("served.py", lambda path: path.write_text(path.read_text() + "\n"), rf"served\.py {CODE}"),
 ]
 
@@ -114,6 +123,21 @@ def test_damage_is_refused_before_the_code_runs(workplace: Workplace, model: Pat
         harm(copy / name)
         with pytest.raises(ValueError, match=message):
             loaded(workplace.settings, str(copy))
+
+
+def test_other_code_that_the_process_has_is_refused(
+    workplace: Workplace, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version whose code differs by a comment from the `diffusion` of this process, which would draw in its place."""
+    shutil.copytree(workspace() / "diffusion", tmp_path / "diffusion", ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "diffusion/models/ema.py").open("a") as file:
+        file.write("# changed\n")
+    monkeypatch.setattr("pipelines.tracking.model.workspace", lambda: tmp_path)
+    registered(workplace.settings, model)
+    with pytest.raises(
+        ValueError, match=r"imported other code .*/diffusion differs in code/diffusion/models/ema\.py; load"
+    ):
+        loaded(workplace.settings)
 
 
 def run_draw(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import py_compile
 import re
 import signal
 import socket
@@ -91,6 +93,30 @@ def test_an_environment_of_its_requirements_alone(
     found = json.loads(answer.stdout.splitlines()[-1])
     assert found["images"] == images
     assert Path(found["code"]).parts[-3:] == ("code", "diffusion", "__init__.py")
+
+
+def test_compiled_code_beside_the_code_does_not_run(workplace: Workplace, tmp_path: Path) -> None:
+    """Python would take it unread. What Python itself then leaves there keeps nobody from loading the version again."""
+    version = registered(workplace.settings, saved_model(tmp_path / "model"))
+    source, evil = version / "code/diffusion/models/ema.py", tmp_path / "evil.py"
+    evil.write_text("raise SystemExit('evil')")
+    compiled = Path(importlib.util.cache_from_source(str(source)))
+    py_compile.compile(str(evil), str(compiled), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    code = (
+        "import mlflow; mlflow.pyfunc.load_model('models:/toy@champion'); import diffusion; print(diffusion.__file__)"
+    )
+    for _ in range(2):
+        answer = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=outside(workplace),
+            check=False,
+        )
+        assert not answer.returncode, answer.stderr
+        assert answer.stdout.strip() == str(version / "code/diffusion/__init__.py")
+        assert compiled.exists()
 
 
 @pytest.fixture
