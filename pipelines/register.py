@@ -43,6 +43,8 @@ class Receipt:
     evaluation_digest: str
     comparable: bool = True
     """Whether the champion was measured in the same way."""
+    measurable: bool = True
+    """Whether measuring both in one way would make them comparable."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,7 @@ def _receipt(version: Version, found: Results, decision: dict[str, Any]) -> Rece
         model_digest=found.model_digest,
         evaluation_digest=found.evaluation_digest,
         comparable=decision.get("comparable", True),
+        measurable=decision.get("measurable", True),
     )
 
 
@@ -228,11 +231,12 @@ def told(receipt: Receipt, *, new: bool) -> str:
         return f"{receipt.name} version {receipt.version} is this model with this evaluation already: nothing to do"
     alias = "now champion" if receipt.champion else "champion stays"
     line = f"registered {receipt.name} version {receipt.version}; {alias}: {receipt.decision}"
-    if receipt.comparable:
+    if receipt.comparable or not receipt.measurable:
         return line
+    model = f"models:/{receipt.name}"
     return (
-        f"{line}\nto compare them: python -m pipelines.remeasure @champion && python -m pipelines.promote "
-        f"{receipt.version}"
+        f"{line}\nto compare them: python -m pipelines.remeasure {model}@champion && python -m pipelines.promote "
+        f"{model}/{receipt.version}"
     )
 
 

@@ -46,7 +46,7 @@ def judged(version: Version, known: list[Version], gate: GateParams, settings: S
         rival = Champion(current.number, measurements(current, settings))
     if not (measured := measurements(version, settings)):
         raise TrackingError(
-            f"version {version.number} has no measurement: run `python -m pipelines.remeasure {version.number}`"
+            f"version {version.number} has no measurement: run `python -m pipelines.remeasure {version.uri}`"
         )
     return decide(measured[0], rival, gate)
 
@@ -66,6 +66,7 @@ def _settle_one(store: Store, settings: Settings, version: Version, known: list[
     if CHAMPION not in version.aliases:
         decision = judged(version, known, GateParams.model_validate(version.read(_PENDING)), settings)
         told = {**asdict(decision), "reason": decision.reason, "comparable": decision.comparable}
+        told["measurable"] = decision.measurable
         client.set_model_version_tag(name, number, _DECISION, json.dumps(told))
         client.set_model_version_tag(name, number, _REASON, decision.reason)
         if decision.champion and not promote(store, known, version, "gate", decision.reason):

@@ -14,6 +14,7 @@ from tests.end_to_end.project import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
+CLIENT = "import mlflow; client = mlflow.MlflowClient(); "
 SWEEP = ("python", "-m", "pipelines.sweep", "--name", "sizes", "-S", "train.batch_size=32,64,4096")
 """4,096 images in a batch are more than there are, which only the data says."""
 
@@ -33,11 +34,17 @@ def test_a_sweep_killed_in_the_middle_goes_on_and_one_failure_stops_nothing(tiny
     assert "resum" in logs.lower()
     assert "FAILED: train.batch_size=4096" in output.text
     assert "4096" in output.text.split("the end of")[1]  # the tail of its log says why
-    assert re.search(r"python -m pipelines\.compare \d \d$", output.text, re.MULTILINE)
+    assert re.search(r"python -m pipelines\.compare( models:/ddpm-digits/\d){2}$", output.text, re.MULTILINE)
     assert output.text.index("best") < output.text.index("FAILED")
 
     again = tiny.run(*SWEEP, status=1)
     assert "2 of them finished" in again.text
+    lost = int(re.findall(r"models:/ddpm-digits/(\d)", again.text)[0])
+    tiny.python("-c", f"{CLIENT}client.delete_model_version('ddpm-digits', '{lost}')")
+    found = tiny.run(*SWEEP, status=1).text
+    assert "1 of them finished" in found
+    assert found.index("best") < found.index("FAILED")
+    assert len(set(re.findall(r"models:/ddpm-digits/\d", found))) == 2  # registered anew, though DVC ran no stage
     assert family(tiny) == {"sweep": 1, "trials": True, "stages": True}
 
 
