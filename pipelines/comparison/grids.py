@@ -12,7 +12,7 @@ from pipelines.comparison.cards import decisive
 from pipelines.comparison.metrics import LEVEL
 from pipelines.comparison.recipes import differing_params
 from pipelines.comparison.side_by_side import Block, Cell, Column, Entry
-from pipelines.comparison.verdict import Says, likely
+from pipelines.comparison.verdict import NEGLIGIBLE, Says, likely
 
 Tone = Literal["", "good", "bad", "faint"]
 _TONES: dict[Says, Tone] = {Says.BETTER: "good", Says.WORSE: "bad", Says.SAME: "faint"}
@@ -106,6 +106,8 @@ def _with_interval(cell: Cell) -> str:
     """`2.01 (0.15 to 3.88)`, to two digits of the standard error."""
     if not cell.error or cell.interval is None:
         return f"{cell.value:.4g}"
+    if cell.error <= NEGLIGIBLE * abs(cell.value):  # seeds that differ by rounding, as those of L_T do
+        return f"{cell.value:.6g}"
     value, low, high = (f"{x:.{_digits(cell.error)}f}" for x in (cell.value, *cell.interval))
     return f"{value} ({low} to {high})"
 

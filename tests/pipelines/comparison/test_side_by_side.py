@@ -154,6 +154,12 @@ def test_the_interval_of_a_recipe_knows_how_few_seeds_there_are() -> None:
     columns = recipes.by_recipe([entry(k, measurement(total=1.99 + 0.02 * k), seed=str(k)) for k in (0, 1)])
     (cell,) = cells_of(blocks(columns, columns[0].title, by_recipe=True), "bits_per_dim.total").values()
     assert cell.interval == pytest.approx((2.0 - 0.12706, 2.0 + 0.12706), abs=1e-5)
+    seeds = [entry(k, measurement(), seed=str(k)) for k in range(3)]
+    for k, each in enumerate(seeds):
+        each.measurements[0].content["bits_per_dim"]["L_T"] = 0.1 + 1e-16 * k
+    columns = recipes.by_recipe(seeds)
+    (bound, *_) = grids(columns, blocks(columns, columns[0].title, by_recipe=True))
+    assert [piece.text for label, ((piece,),) in bound.rows if label == "  L_T"] == ["0.1"]  # not twenty digits of it
 
 
 def test_models_from_elsewhere_are_recipes_of_their_own() -> None:
