@@ -14,7 +14,6 @@ from tests.end_to_end.project import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-CLIENT = "import mlflow; client = mlflow.MlflowClient(); "
 SWEEP = ("python", "-m", "pipelines.sweep", "--name", "sizes", "-S", "train.batch_size=32,64,4096")
 """4,096 images in a batch are more than there are, which only the data says."""
 
@@ -40,7 +39,8 @@ def test_a_sweep_killed_in_the_middle_goes_on_and_one_failure_stops_nothing(tiny
     again = tiny.run(*SWEEP, status=1)
     assert "2 of them finished" in again.text
     lost = int(re.findall(r"models:/ddpm-digits/(\d)", again.text)[0])
-    tiny.python("-c", f"{CLIENT}client.delete_model_version('ddpm-digits', '{lost}')")
+    code = f"import mlflow; mlflow.MlflowClient().delete_model_version('ddpm-digits', '{lost}')"
+    tiny.python("-c", code, MLFLOW_TRACKING_URI=store(tiny))
     found = tiny.run(*SWEEP, status=1).text
     assert "1 of them finished" in found
     assert found.index("best") < found.index("FAILED")
@@ -70,8 +70,12 @@ trials = [run.info.run_id for run in runs if run.data.tags["stage"] == "pipeline
 stages = all(any(parent[r] == trial for r in parent) for trial in trials)
 print(json.dumps({"sweep": len(sweeps), "trials": len(trials) >= 2, "stages": stages}))
 """
-    uri = f"sqlite:///{project.folder / '.state/mlflow/mlflow.db'}"
-    return dict(json.loads(project.python("-c", code, MLFLOW_TRACKING_URI=uri).text.splitlines()[-1]))
+    return dict(json.loads(project.python("-c", code, MLFLOW_TRACKING_URI=store(project)).text.splitlines()[-1]))
+
+
+def store(project: Project) -> str:
+    """Its embedded MLflow."""
+    return f"sqlite:///{project.folder / '.state/mlflow/mlflow.db'}"
 
 
 def wait(process, there) -> None:
