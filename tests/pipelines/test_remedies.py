@@ -14,6 +14,7 @@ from pipelines.sections import GateParams
 from pipelines.settings import Settings
 from pipelines.tracking.measurements import measurements
 from pipelines.tracking.registry import Version
+from pipelines.tracking.store import connect
 from tests.pipelines.comparison.made_up import entry, measurement
 
 
@@ -49,6 +50,7 @@ def test_where_no_measurement_helps_none_is_offered() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_measurement_that_names_no_files_has_none(workplace) -> None:
+    connect(workplace.settings, "m")
     (found,) = measurements(version(1), workplace.settings)
     with pytest.raises(TrackingError, match=r"version 1 .*python -m pipelines\.remeasure models:/m/1"):
         found.per_image  # noqa: B018
