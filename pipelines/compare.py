@@ -90,7 +90,12 @@ def base_of(columns: Sequence[Column], against: str | None) -> str:
     wanted = against or f"@{CHAMPION}"
     for column in columns:
         for version in (entry.version for entry in column.entries):
-            if wanted in (str(version.number), *(f"@{alias}" for alias in version.aliases), column.title.split()[0]):
+            if wanted in (
+                str(version.number),
+                version.uri,
+                *(f"@{alias}" for alias in version.aliases),
+                column.title.split()[0],
+            ):
                 return column.title
     if against:
         raise ParamsError(f"--against {against} is not compared here; there are {', '.join(c.title for c in columns)}")
@@ -122,22 +127,27 @@ def status_of(columns: Sequence[Column], found: Sequence[Block]) -> int:
 def remedies(columns: Sequence[Column], found: Sequence[Block]) -> list[str]:
     """What cannot be compared and why, and the command that helps."""
     from pipelines.comparison import recipes
+    from pipelines.comparison.cards import STAYS, not_measurable
 
-    lines = []
+    lines: list[str] = []
+    helped: set[str] = set()
     for block in (block for block in found if block.other):
         first = next(b for b in found if b.quantity == block.quantity)
         here = " and ".join(title for title in block.titles if title not in first.titles)
         there = " and ".join(title for title in first.titles if title not in block.titles)
-        lines.append(f"{here} cannot be compared with {there} by {block.quantity}: another {block.differs()}.")
+        of_model = not_measurable(block.other)
+        stays = f"; {STAYS.format(', '.join(of_model))}" if of_model else ""
+        lines.append(f"{here} cannot be compared with {there} by {block.quantity}: another {block.differs()}{stays}.")
+        if not of_model:
+            helped |= {*block.titles, *first.titles}
     for quantity, titles in missing(columns, found).items():
         lines.append(f"{' and '.join(titles)} cannot be compared by {quantity}: not measured.")
-    if lines:
-        versions = [entry.version for column in columns for entry in column.entries]
-        several = len({version.name for version in versions}) > 1
-        named = " ".join(f"models:/{v.name}/{v.number}" if several else str(v.number) for v in versions)
+        helped |= {column.title for column in columns}
+    if helped:
+        named = " ".join(entry.version.uri for c in columns if c.title in helped for entry in c.entries)
         lines.append(f"To measure all in one way, that of params.yaml: python -m pipelines.remeasure {named}")
     lines += [f"{title} holds versions that were registered with different code." for title in recipes.mixed(columns)]
-    return lines
+    return lines + recipes.replaced(columns)
 
 
 def write(columns: Sequence[Column], found: Sequence[Block], form: str, asked: argparse.Namespace) -> None:
@@ -158,7 +168,10 @@ def write(columns: Sequence[Column], found: Sequence[Block], form: str, asked: a
     else:
         _deliver(_text(form, columns, found, notes), asked.out)
     if asked.out:
-        print(f"written to {asked.out}", *notes[1:], sep="\n", file=sys.stderr)
+        print(f"written to {asked.out}", file=sys.stderr)
+    if asked.out or form == "csv":  # which has no place for them
+        for note in notes[1:]:
+            print(note, file=sys.stderr)
 
 
 def _text(form: str, columns: Sequence[Column], found: Sequence[Block], notes: list[str]) -> str:

@@ -27,11 +27,13 @@ def main() -> None:
     """Move the alias, or say why not."""
     asked = _arguments()
     params, settings = load_params(), load_settings()
+    from pipelines.tracking.fetch import named
+
     name = asked.name or params.register_.name
     if asked.history:
         print(history(name, settings))
         return
-    wanted = "@previous" if asked.rollback else asked.version
+    name, wanted = named("@previous" if asked.rollback else asked.version, name)
     promoted, before = promote(name, wanted, asked.reason, params.register_.gate, settings)
     if before == promoted:
         print(f"{name} version {promoted} is champion already")
@@ -79,8 +81,8 @@ def through(version: Version, known: list[Version], gate: GateParams, settings: 
     if decision.champion:
         return decision.reason
     remedy = "to promote it all the same, give a reason: --reason TEXT"
-    if not decision.comparable and decision.against is not None:
-        both = f"python -m pipelines.remeasure {version.number} {decision.against}"
+    if decision.measurable and not decision.comparable and decision.against is not None:
+        both = f"python -m pipelines.remeasure {version.uri} models:/{version.name}/{decision.against}"
         remedy = f"measure both in one way with `{both}` first; {remedy}"
     raise TrackingError(f"the gate does not let version {version.number} through: {decision.reason}; {remedy}")
 
@@ -100,7 +102,7 @@ def history(name: str, settings: Settings) -> str:
 def _arguments() -> argparse.Namespace:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m pipelines.promote", description=__doc__, formatter_class=form)
-    parser.add_argument("version", nargs="?", metavar="VERSION", help="number or @alias")
+    parser.add_argument("version", nargs="?", metavar="VERSION", help="number, @alias or models:/NAME/VERSION")
     parser.add_argument("--rollback", action="store_true", help="make @previous champion again; needs --reason")
     parser.add_argument("--history", action="store_true", help="all promotions with their reasons")
     parser.add_argument("--reason", metavar="TEXT", help="a person's, instead of the gate's decision")

@@ -43,6 +43,8 @@ class Receipt:
     evaluation_digest: str
     comparable: bool = True
     """Whether there was a champion, or a former one, that was measured in the same way."""
+    measurable: bool = True
+    """Whether measuring both in one way would make them comparable."""
     against: int | None = None
     """The version that it was compared with."""
 
@@ -243,6 +245,7 @@ def _receipt(version: Version, found: Results, decision: dict[str, Any]) -> Rece
         model_digest=found.model_digest,
         evaluation_digest=found.evaluation_digest,
         comparable=decision.get("comparable", True),
+        measurable=decision.get("measurable", True),
         against=decision.get("against"),
     )
 
@@ -253,12 +256,13 @@ def told(receipt: Receipt, *, new: bool) -> str:
         return f"{receipt.name} version {receipt.version} is this model with this evaluation already: nothing to do"
     alias = "now champion" if receipt.champion else "not champion"
     line = f"registered {receipt.name} version {receipt.version}; {alias}: {receipt.decision}"
-    promote = f"python -m pipelines.promote {receipt.version}"
-    if receipt.comparable:
+    model = f"models:/{receipt.name}"
+    promote = f"python -m pipelines.promote {model}/{receipt.version}"
+    if receipt.comparable or not receipt.measurable:
         return line
     if receipt.against is None:
         return f"{line}\nto make it champion: {promote} --reason TEXT"
-    return f"{line}\nto compare them: python -m pipelines.remeasure {receipt.against} && {promote}"
+    return f"{line}\nto compare them: python -m pipelines.remeasure {model}/{receipt.against} && {promote}"
 
 
 def main() -> None:

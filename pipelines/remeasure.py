@@ -55,7 +55,7 @@ def remeasure(version: Version, params: Params, settings: Settings) -> str | Non
     scratch.mkdir(exist_ok=True)
     with (
         TemporaryDirectory(dir=scratch) as text,
-        model_files(f"models:/{version.name}/{version.number}", settings) as model,
+        model_files(version.uri, settings) as model,
     ):
         folder = Path(text)
         plan = Plan.of(model.path, model.weights, params, settings, folder)

@@ -71,7 +71,7 @@ def tell(origin: Origin) -> None:
     print(f"  command      dvc repro{f' ({stages})' if stages else ''}")
     print("on this machine")
     _print(checks(origin, workspace()))
-    print(f"to check it out: python -m pipelines.reproduce {origin.version.number} --checkout FOLDER")
+    print(f"to check it out: python -m pipelines.reproduce {origin.version.uri} --checkout FOLDER")
 
 
 def check_out(origin: Origin, folder: Path, at: str | None, variables: set[str], *, run_code: bool) -> int:
@@ -89,12 +89,11 @@ def check_out(origin: Origin, folder: Path, at: str | None, variables: set[str],
     unset = " ".join(f"-u {shlex.quote(name)}" for name in checkout.leading_elsewhere(variables))
     again = f"cd {shlex.quote(str(folder))} && {f'env {unset} ' if unset else ''}dvc repro"
     same = all(check.ok for check in found)
-    number = origin.version.number
     if any(check.what == "patch" and not check.ok for check in found):
         print(
             "The version's patch changes code, and whoever may write to the registry may have written it. Nothing of "
             f"it was run. Read it:\n  git -C {shlex.quote(str(folder))} diff HEAD\nand, if you trust it:\n"
-            f"  python -m pipelines.reproduce {number} --checkout NEW_FOLDER --run-code"
+            f"  python -m pipelines.reproduce {origin.version.uri} --checkout NEW_FOLDER --run-code"
         )
         return 1
     print(
@@ -103,7 +102,7 @@ def check_out(origin: Origin, folder: Path, at: str | None, variables: set[str],
         if same
         else "This is NOT all as it was (see NO above), so other weights are to be expected of"
     )
-    print(f"  {again}\n  python -m pipelines.reproduce {number} --verify {shlex.quote(str(folder))}")
+    print(f"  {again}\n  python -m pipelines.reproduce {origin.version.uri} --verify {shlex.quote(str(folder))}")
     return 0 if same else 1
 
 

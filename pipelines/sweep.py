@@ -70,6 +70,7 @@ def carry_out(
     from pipelines.sweeping.running import Width, environment, run_all
 
     places = places_of(found, folder, settings)
+    forget_lost(places, settings)
     left = [k for k, place in enumerate(places) if place.outcome is None]
     shards = min(trial.params.train.virtual_shards for trial in found)
     width = Width.of(settings, max(1, len(left)), asked.at_once, shards)
@@ -93,6 +94,28 @@ def carry_out(
     return places
 
 
+def forget_lost(places: Sequence[Place], settings: Settings) -> None:
+    """Trials whose versions were deleted are not finished.
+
+    Raises:
+        TrackingError: the registry does not answer.
+    """
+    from pipelines.tracking.registry import versions
+    from pipelines.tracking.store import connect, tracking_errors
+
+    finished = [(place, place.outcome) for place in places]
+    names = {outcome.name for _, outcome in finished if outcome}
+    with tracking_errors(settings):
+        there = {
+            (version.name, version.number)
+            for name in names
+            for version in versions(connect(settings, name, make=False), name)
+        }
+    for place, outcome in finished:
+        if outcome and (outcome.name, outcome.version) not in there:
+            place.forget()
+
+
 def tell(found: Sequence[Trial], places: Sequence[Place], settings: Settings) -> int:
     """Print what came out; the exit status."""
     from rich.console import Console
@@ -109,11 +132,12 @@ def tell(found: Sequence[Trial], places: Sequence[Place], settings: Settings) ->
             console.print(table(group))
         for outcome in without:
             console.print(
-                f"no measurement of version {outcome.version}: python -m pipelines.remeasure {outcome.version}"
+                f"no measurement of version {outcome.version}: python -m pipelines.remeasure {outcome.uri}",
+                soft_wrap=True,
             )
-        numbers = " ".join(str(row.outcome.version) for group in groups for row in group.rows)
+        named = " ".join(row.outcome.uri for group in groups for row in group.rows)
         seeds = len({trial.params.seed for trial in found}) > 1
-        console.print(f"python -m pipelines.compare {numbers}{' --by recipe' if seeds else ''}", soft_wrap=True)
+        console.print(f"python -m pipelines.compare {named}{' --by recipe' if seeds else ''}", soft_wrap=True)
     for trial, place in failed:
         console.print(f"FAILED: {trial}; the end of {place.log.relative_to(home())}:", soft_wrap=True, markup=False)
         console.print(place.tail(), soft_wrap=True, markup=False)

@@ -7,7 +7,7 @@ import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,17 +51,20 @@ def samples_of(columns: Sequence[Column]) -> list[Figure]:
 
 
 def terms_overlaid(columns: Sequence[Column], block: Block) -> Figure | None:
-    """L_t against t of the columns whose bound was measured in this way."""
+    """L_t against t of the columns whose bound was measured in this way, the base first."""
     from pipelines.report.pictures.versions import COLOURS, terms_of_versions
 
     curves: dict[str, pd.DataFrame] = {}
-    for title, measurement in list(_measured(columns, block).items())[: len(COLOURS)]:
-        frame = _table(measurement, "per_timestep.parquet")
+    measured = _measured(columns, block)
+    for title, measurement in measured.items():
+        frame = None if len(curves) == len(COLOURS) else _table(measurement, "per_timestep.parquet")
         if frame is not None and len(frame):
             curves[title] = frame
     if not curves:
         return None
-    return Figure(_png(partial(terms_of_versions, curves)), "terms of the bound against t")
+    left_out = [title for title in measured if title not in curves]
+    why = f"of {len(COLOURS)} curves at most" if len(curves) == len(COLOURS) else "their tables cannot be had"
+    return Figure(_png(partial(terms_of_versions, curves)), "terms of the bound against t", _left_out(left_out, why))
 
 
 def scatters(columns: Sequence[Column], block: Block) -> list[Figure]:
@@ -71,18 +74,25 @@ def scatters(columns: Sequence[Column], block: Block) -> list[Figure]:
     measured = _measured(columns, block)
     first = measured.pop(block.base, None)
     made = []
-    for title, second in list(measured.items())[:_SCATTERS]:
+    shown, rest = list(measured.items())[:_SCATTERS], list(measured)[_SCATTERS:]
+    for title, second in shown:
         with suppress(TrackingError):  # the note of the numbers says so
             if first is not None and (both := together(first, second, "total")) is not None:
                 picture = _png(partial(image_by_image, block.base, title, both))
                 made.append(Figure(picture, f"bits per image of {title} against {block.base}"))
+    if made and rest:
+        made[-1] = replace(made[-1], caption=_left_out(rest, f"of {_SCATTERS} pictures at most"))
     return made
 
 
+def _left_out(titles: Sequence[str], why: str) -> str:
+    return f"not shown, {why}: {', '.join(titles)}" if titles else ""
+
+
 def _measured(columns: Sequence[Column], block: Block) -> dict[str, Measurement]:
-    """Title -> measurement with the block's card, of columns that are one version."""
+    """Title -> measurement with the block's card, of columns that are one version; the base first."""
     found = {}
-    for column in columns:
+    for column in sorted(columns, key=lambda column: column.title != block.base):
         if len(column.entries) == 1 and (m := column.entries[0].on(block.quantity, block.card)) is not None:
             found[column.title] = m
     return found

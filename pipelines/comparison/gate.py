@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, Literal
 
+from pipelines.comparison.cards import STAYS, not_measurable
 from pipelines.comparison.measurement import Measurement
 from pipelines.comparison.metrics import BOUND_TERMS, Metric
 from pipelines.comparison.verdict import Incomparable, Says, judge, likely, matched, verdict_of
@@ -23,6 +24,8 @@ class Check:
     found: str
     """For a person, with its numbers rounded."""
     comparable: bool = True
+    measurable: bool = True
+    """Whether they would be comparable once both were measured in one way."""
     numbers: dict[str, float | None] | None = None
     """For programs, where two versions were compared: `ours`, `theirs`, their `difference` with its `standard_error`,
     the `gain` that is demanded, the `probability` that ours is better by it, and on how many `pairs` of images; null
@@ -49,6 +52,11 @@ class Decision:
     def comparable(self) -> bool:
         """Whether all that was to be compared was measured in the same way."""
         return all(check.comparable for check in self.checks)
+
+    @property
+    def measurable(self) -> bool:
+        """Whether all that is not would be once both were measured in one way."""
+        return all(check.measurable for check in self.checks)
 
 
 @dataclass(frozen=True)
@@ -141,7 +149,9 @@ def _against(
     if isinstance(verdict, Incomparable):
         fields = ", ".join(verdict.fields)
         found = f"{metric.quantity}: not comparable with {whom}, measured with another {fields}"
-        return [Check(name, False, found, comparable=False)]
+        if of_model := not_measurable(verdict.fields):
+            found += f" ({STAYS.format(', '.join(of_model))})"
+        return [Check(name, False, found, comparable=False, measurable=not of_model)]
     difference, gain = verdict.difference, gain if wanted == "better" else 0.0
     if gain:
         shifted = replace(difference, value=difference.value + gain)

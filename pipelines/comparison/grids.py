@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import floor, log10
 from typing import Literal
 
+from pipelines.comparison.cards import decisive
+from pipelines.comparison.metrics import LEVEL
 from pipelines.comparison.recipes import differing_params
 from pipelines.comparison.side_by_side import Block, Cell, Column, Entry
-from pipelines.comparison.verdict import LEVEL, Says, likely
+from pipelines.comparison.verdict import NEGLIGIBLE, Says, likely
 
 Tone = Literal["", "good", "bad", "faint"]
 _TONES: dict[Says, Tone] = {Says.BETTER: "good", Says.WORSE: "bad", Says.SAME: "faint"}
@@ -35,15 +37,18 @@ class Grid:
     head: tuple[str, ...]
     rows: tuple[tuple[str, tuple[GridCell, ...]], ...]
     note: str = ""
+    base: str = ""
+    """Head of the column that the others are judged against."""
 
 
 def grids(columns: Sequence[Column], found: Sequence[Block]) -> list[Grid]:
     """All tables of a comparison: one for each card, what the versions are, and the parameters that differ."""
     made = [_of_block(block, columns) for block in found]
-    made.append(_of_facts(columns))
+    base = found[0].base if found else ""
+    made.append(replace(_of_facts(columns), base=base))
     if differing := differing_params(columns):
         rows = tuple((name, tuple(_plain(value) for value in values)) for name, values in differing.items())
-        made.append(Grid("parameters that differ", _head(columns), rows))
+        made.append(Grid("parameters that differ", _head(columns), rows, base=base))
     return made
 
 
@@ -64,9 +69,20 @@ def _of_block(block: Block, columns: Sequence[Column]) -> Grid:
     pairs = {c.verdict.pairs for _, cells in block.rows for c in cells.values() if c.verdict and c.verdict.pairs}
     note = f"compared image by image on {max(pairs):,} images" if pairs else ""
     weaker = f"by the standard errors alone, which sees less: {'; '.join(block.weaker)}" if block.weaker else ""
-    return Grid(
-        f"{_WHAT.get(block.quantity, block.quantity)}{other}", tuple(titles), rows, _joined(against, note, weaker)
-    )
+    title = f"{_WHAT.get(block.quantity, block.quantity)}, with intervals of {LEVEL:.0%}{other}"
+    lines = [
+        _joined(against, note, weaker),
+        _unjudged(block),
+        f"measured on {decisive([card for found in block.cards.values() for card in found])}",
+    ]
+    return Grid(title, tuple(titles), rows, "\n".join(filter(None, lines)), block.base)
+
+
+def _unjudged(block: Block) -> str:
+    """Which numbers get no verdict because nobody knows their errors."""
+    judged = [(metric.label.strip(), cells.values()) for metric, cells in block.rows if metric.judged]
+    names = [label for label, cells in judged if len(cells) > 1 and all(cell.error is None for cell in cells)]
+    return f"no verdict on {', '.join(names)}: the standard error is not known" if names else ""
 
 
 _WHAT = {"bits_per_dim": "bound on the test images, bits per dimension"}
@@ -79,19 +95,32 @@ def _joined(*parts: str) -> str:
 def _cell(cell: Cell | None) -> GridCell:
     if cell is None:
         return ()
-    first = Piece(number(cell.value, cell.error))
+    first = Piece(_with_interval(cell))
     if cell.verdict is None:
         return (first,)
     said = f"{cell.verdict.says}, {likely(cell.verdict.probability)}"
     return (first, Piece(said, _TONES[cell.verdict.says]))
 
 
+def _with_interval(cell: Cell) -> str:
+    """`2.01 (0.15 to 3.88)`, to two digits of the standard error."""
+    if not cell.error or cell.interval is None:
+        return f"{cell.value:.4g}"
+    if cell.error <= NEGLIGIBLE * abs(cell.value):  # seeds that differ by rounding, as those of L_T do
+        return f"{cell.value:.6g}"
+    value, low, high = (f"{x:.{_digits(cell.error)}f}" for x in (cell.value, *cell.interval))
+    return f"{value} ({low} to {high})"
+
+
 def number(value: float, error: float | None) -> str:
     """A number with its error, to two digits of that."""
     if not error:
         return f"{value:.4g}"
-    digits = max(0, 1 - floor(log10(error)))
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
+    return f"{value:.{_digits(error)}f} ± {error:.{_digits(error)}f}"
+
+
+def _digits(error: float) -> int:
+    return max(0, 1 - floor(log10(error)))
 
 
 def _of_facts(columns: Sequence[Column]) -> Grid:

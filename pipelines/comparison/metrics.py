@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 from pipelines.comparison.measurement import BOUND, Measurement
 from pipelines.report.scores import distances
+
+LEVEL = 0.95
+"""Of intervals, and of two-sided tests: of equal models, one in twenty is called better or worse."""
+
+
+def interval(value: float, error: float, degrees: float = inf) -> tuple[float, float]:
+    """Where the true number is, by Student's t with so many degrees of freedom; infinite: the error counts as known."""
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(degrees, (1 + LEVEL) / 2)) * error
+    return value - half, value + half
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,17 @@ class Metric:
             n = measurement.card(self.quantity)["scoring"]["paired"]  # each sample lies in the reference's balls or not
             return sqrt(max(p * (1 - p), 1 / n) / n)
         return self._at(measurement, f"{self.key}_se")
+
+    def interval(self, measurement: Measurement) -> tuple[float, float] | None:
+        """The 95% interval: the bootstrap's where there is one, else by the standard error."""
+        ends = [self._at(measurement, self.key.removesuffix("value") + name) for name in ("low", "high")]
+        if self.key.endswith("value") and ends[0] is not None and ends[1] is not None:
+            return ends[0], ends[1]
+        value, error = self.value(measurement), self.error(measurement)
+        if value is None or error is None:
+            return None
+        low, high = interval(value, error)
+        return (max(low, 0.0), min(high, 1.0)) if self.key == "precision" else (low, high)
 
     def _at(self, measurement: Measurement, path: str) -> float | None:
         found: Any = measurement.content.get(self.quantity, {})

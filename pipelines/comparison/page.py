@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pipelines.comparison.cards import own, shared
 from pipelines.comparison.figures import Figure, samples_of, scatters, terms_overlaid
 from pipelines.comparison.grids import Grid, Piece, grids
 from pipelines.comparison.measurement import BOUND
@@ -84,7 +85,7 @@ def lineage(version: Version) -> tuple[str, str]:
     tags = version.tags
     lines = [f"{name}  {tags[name]}" for name in sorted(tags) if name in _LINEAGE or name.startswith("lineage.")]
     lines.append(f"gate  {tags.get('gate.reason', 'was not asked')}")
-    lines.append(f"again  python -m pipelines.reproduce models:/{version.name}/{version.number}")
+    lines.append(f"again  python -m pipelines.reproduce {version.uri}")
     return f"version {version.number}", "\n".join(lines)
 
 
@@ -97,10 +98,13 @@ _SAMPLES = "The first samples of each, by number: where seed and sampler agree, 
 
 def cards(found: Sequence[Block]) -> list[tuple[str, str]]:
     """The card of each block, as JSON."""
-    return [
-        (f"{block.quantity}: {', '.join(block.titles)}", json.dumps(block.card, indent=2, sort_keys=True))
-        for block in found
-    ]
+    return [(f"{block.quantity}: {', '.join(block.titles)}", _card(block)) for block in found]
+
+
+def _card(block: Block) -> str:
+    """What is the same in all columns, and of each what it has by itself."""
+    each = {title: [own(card) for card in found] for title, found in block.cards.items()}
+    return json.dumps({"all": shared(block.card), **each}, indent=2)
 
 
 def _terms(columns: Sequence[Column], found: Sequence[Block]) -> list[Figure]:

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.comparison.side_by_side import Column, Entry
+from pipelines.tracking.registry import Version
 
 SEED = "seed"
 _NOT_OF_A_RECIPE = ("register.",)
 """Beginnings of the names of parameters that change no model and no measurement."""
 
 
-def recipe(params: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    """What two versions must have in common."""
-    return tuple(sorted((k, v) for k, v in params.items() if k != SEED and not k.startswith(_NOT_OF_A_RECIPE)))
+def recipe(version: Version) -> tuple[tuple[str, str], ...]:
+    """What two versions must have in common: their parameters; of models that were trained elsewhere, by parameters
+    that nobody knows, the weights."""
+    params = version.params
+    known = {k: v for k, v in params.items() if k != SEED and not k.startswith(_NOT_OF_A_RECIPE)}
+    if not any(name.startswith("train.") for name in params):
+        known["model.digest"] = version.model_digest
+    return tuple(sorted(known.items()))
 
 
 def by_recipe(entries: Sequence[Entry]) -> list[Column]:
@@ -21,10 +27,25 @@ def by_recipe(entries: Sequence[Entry]) -> list[Column]:
 
     Of versions with the same seed the last one counts: they are no two draws.
     """
-    found: dict[tuple[tuple[str, str], ...], dict[str, Entry]] = {}
+    found: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
     for entry in entries:
-        found.setdefault(recipe(entry.version.params), {})[entry.version.params.get(SEED, "")] = entry
-    return [Column(_name(k, list(group.values())), tuple(group.values())) for k, group in enumerate(found.values())]
+        found.setdefault(recipe(entry.version), []).append(entry)
+    columns = []
+    for k, group in enumerate(found.values()):
+        counting = tuple({entry.version.params.get(SEED, ""): entry for entry in group}.values())
+        others = tuple(entry for entry in group if entry not in counting)
+        columns.append(Column(_name(k, counting), counting, others))
+    return columns
+
+
+def replaced(columns: Sequence[Column]) -> list[str]:
+    """A line for each column that leaves versions out."""
+    return [
+        f"{column.title} leaves out {' and '.join(str(entry.version.number) for entry in column.replaced)}: a later "
+        "version has the same recipe and seed."
+        for column in columns
+        if column.replaced
+    ]
 
 
 def mixed(columns: Sequence[Column]) -> list[str]:

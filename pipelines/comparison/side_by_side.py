@@ -11,8 +11,8 @@ import numpy as np
 from diffusion.evaluation import welch
 from pipelines.comparison.cards import differing_fields, field
 from pipelines.comparison.measurement import Measurement
-from pipelines.comparison.metrics import Metric, metrics_of
-from pipelines.comparison.verdict import LEVEL, Incomparable, Verdict, judge, verdict_of
+from pipelines.comparison.metrics import LEVEL, Metric, interval, metrics_of
+from pipelines.comparison.verdict import Incomparable, Verdict, judge, verdict_of
 from pipelines.errors import TrackingError
 from pipelines.tracking.registry import Version
 
@@ -36,6 +36,8 @@ class Column:
 
     title: str
     entries: tuple[Entry, ...]
+    replaced: tuple[Entry, ...] = ()
+    """Versions of the recipe that do not count: a later one is the same draw."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Cell:
 
     value: float
     error: float | None
+    interval: tuple[float, float] | None = None
+    """Of 95%."""
     verdict: Verdict | None = None
     """Against the base of its block."""
     versions: int = 1
@@ -62,6 +66,8 @@ class Block:
     """Title of the column that the others are judged against."""
     rows: tuple[tuple[Metric, dict[str, Cell]], ...]
     """Metric -> title -> cell; a column that was not measured so has none."""
+    cards: dict[str, list[dict[str, object]]]
+    """Title -> the cards of its measurements, which differ in what is no hindrance."""
     weaker: tuple[str, ...] = ()
     """Why columns could not be compared image by image, where their tables cannot be had."""
 
@@ -99,7 +105,8 @@ def blocks(columns: Sequence[Column], base: str, *, by_recipe: bool = False, lev
                 rows = [(metric, _of_versions(metric, measured, judged_against, level, weaker)) for metric in metrics]
             other = tuple(differing_fields(groups[0][0], card))
             filled = tuple(row for row in rows if row[1])
-            found.append(Block(quantity, card, other, judged_against, filled, tuple(dict.fromkeys(weaker))))
+            own = {title: [m.card(quantity) for m in of_column] for title, of_column in measured.items()}
+            found.append(Block(quantity, card, other, judged_against, filled, own, tuple(dict.fromkeys(weaker))))
     return found
 
 
@@ -140,7 +147,7 @@ def _of_versions(
                 weaker.append(str(error))
                 said = judge(metric, first, measurement, level, pairs=False)
             verdict = None if isinstance(said, Incomparable) else said
-            cells[title] = Cell(value, metric.error(measurement), verdict)
+            cells[title] = Cell(value, metric.error(measurement), metric.interval(measurement), verdict)
     return cells
 
 
@@ -159,7 +166,8 @@ def _of_recipes(metric: Metric, measured: dict[str, list[Measurement]], base: st
             difference = welch(numbers[base], values)
         if difference is not None and difference.standard_error:  # seeds that all end alike say nothing of a spread
             verdict = verdict_of(difference, metric.good, max(abs(mean), abs(float(np.mean(numbers[base])))), level)
-        cells[title] = Cell(mean, error, verdict, len(values))
+        around = interval(mean, error, len(values) - 1) if error else None
+        cells[title] = Cell(mean, error, around, verdict, len(values))
     return cells
 
 

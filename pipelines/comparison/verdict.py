@@ -9,10 +9,8 @@ from enum import StrEnum
 from diffusion.evaluation import Difference, Measured, paired, unpaired
 from pipelines.comparison.cards import differing_fields
 from pipelines.comparison.measurement import Measurement, together
-from pipelines.comparison.metrics import Metric
+from pipelines.comparison.metrics import LEVEL, Metric
 
-LEVEL = 0.95
-"""Of the two-sided tests: of equal models, one in twenty is called better or worse."""
 NEGLIGIBLE = 1e-5
 """Of the number: smaller differences are the rounding of another device or batch size, whatever their error."""
 

@@ -32,6 +32,11 @@ class Outcome:
     """Of the registered model."""
     version: int
 
+    @property
+    def uri(self) -> str:
+        """How every command takes it."""
+        return f"models:/{self.name}/{self.version}"
+
 
 @dataclass(frozen=True)
 class Place:
@@ -80,6 +85,10 @@ class Place:
         fresh = self.folder / "outcome.json.new"
         fresh.write_text(json.dumps(asdict(Outcome(receipt["name"], receipt["version"]))))
         fresh.replace(self.folder / "outcome.json")
+
+    def forget(self) -> None:
+        """It is not finished: the version is gone."""
+        (self.folder / "outcome.json").unlink(missing_ok=True)
 
     def prepare(self, trial: Trial, source: Path, cache: str) -> None:
         """Make the copy, anew so that nothing in it is of an earlier state of the project; leave it where a run still

@@ -90,7 +90,7 @@ def table(group: Group) -> Table:
     title = f"measured otherwise, {group.differs}" if group.differs else None
     made = Table(title=title, title_justify="left", header_style="bold", caption=_caption(found, metric))
     for head in ("version", *keys, "bits/dim", "", metric):
-        made.add_column(head, justify="left" if head in ("version", "") else "right")
+        made.add_column(head, justify="left" if head in ("version", "") else "right", overflow="fold")
     for row in found:
         values = [_text(row.trial.values.get(key)) for key in keys]
         bits = row.measurement.content[BOUND]

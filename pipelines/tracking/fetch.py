@@ -50,11 +50,8 @@ def model_files(text: str, settings: Settings) -> Iterator[ModelFiles]:
             )
         yield ModelFiles(folder, "ema")
         return
-    match = _URI.fullmatch(text)
-    if match is None:
-        raise TrackingError(f"a registered version is written models:/NAME/VERSION or models:/NAME@ALIAS, got {text}")
-    name = match["name"]
-    version = chosen(known_versions(settings, name), match["number"] or match["alias"], name)
+    name, which = named(text, "")
+    version = chosen(known_versions(settings, name), which, name)
     mlflow = quiet_mlflow(settings)
     with tempfile.TemporaryDirectory() as scratch:
         with tracking_errors(settings):
@@ -75,17 +72,25 @@ def find_versions(texts: Sequence[str], name: str, settings: Settings) -> list[V
     known: dict[str, list[Version]] = {}
     found: dict[tuple[str, int], Version] = {}
     for text in texts:
-        match = _URI.fullmatch(text)
-        if match is None and ":" in text:
-            raise TrackingError(
-                f"a registered version is written models:/NAME/VERSION or models:/NAME@ALIAS, got {text}"
-            )
-        of, which = (match["name"], match["number"] or match["alias"]) if match else (name, text)
+        of, which = named(text, name)
         if of not in known:
             known[of] = known_versions(settings, of)
         version = chosen(known[of], which, of)
         found[of, version.number] = version
     return list(found.values())
+
+
+def named(text: str, name: str) -> tuple[str, str]:
+    """The model and the number or @alias that are meant: of `name`, or of another as models:/NAME/VERSION says.
+
+    Raises:
+        TrackingError: it is written otherwise.
+    """
+    if (match := _URI.fullmatch(text)) is not None:
+        return match["name"], match["number"] or match["alias"]
+    if ":" in text:
+        raise TrackingError(f"a registered version is written models:/NAME/VERSION or models:/NAME@ALIAS, got {text}")
+    return name, text
 
 
 def _check_model(version: Version, folder: Path) -> None:

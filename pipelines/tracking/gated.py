@@ -49,7 +49,7 @@ def judged(version: Version, known: list[Version], gate: GateParams, settings: S
         rival = Champion(current.number, measurements(current, settings), former=CHAMPION not in current.aliases)
     if not (measured := measurements(version, settings)):
         raise TrackingError(
-            f"version {version.number} has no measurement: run `python -m pipelines.remeasure {version.number}`"
+            f"version {version.number} has no measurement: run `python -m pipelines.remeasure {version.uri}`"
         )
     return decide(measured[0], rival, gate, first=not any(_precedes(other, version) for other in known))
 
@@ -93,6 +93,7 @@ def _settle_one(store: Store, settings: Settings, version: Version, known: list[
     if CHAMPION not in version.aliases:
         decision = judged(version, known, _asked(version), settings)
         told = {**asdict(decision), "reason": decision.reason, "comparable": decision.comparable}
+        told["measurable"] = decision.measurable
         client.set_model_version_tag(name, number, _DECISION, json.dumps(told))
         client.set_model_version_tag(name, number, _REASON, decision.reason)
         if decision.champion and not promote(store, known, version, "gate", decision.reason):

@@ -31,7 +31,8 @@ METRICS = "metrics.json"
 SAMPLES = "samples.npy"
 SHOWN = 64
 """Samples that are kept with a measurement: the first ones, uint8 (64, C, H, W) in 0..levels-1."""
-_TABLES = ("per_image.parquet", "per_timestep.parquet", "bound_shares.csv")
+PER_IMAGE = "per_image.parquet"
+_TABLES = (PER_IMAGE, "per_timestep.parquet", "bound_shares.csv")
 _TAG = "measurement."
 _NAMED = re.compile(r"measurement\.(?P<digest>[0-9a-f]{64})")
 """Other tags that begin like that are not ours; the digest becomes the name of a folder."""
@@ -101,7 +102,7 @@ def _fetch(version: Version, digest: str, files: dict[str, str], settings: Setti
         mlflow = quiet_mlflow(settings)
         with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
             what = f"the files of measurement {digest[:12]} of {version.name} version {version.number}"
-            remedy = f"run `python -m pipelines.remeasure {version.number}`"
+            remedy = f"run `python -m pipelines.remeasure {version.uri}`"
             try:
                 with tracking_errors(settings):
                     arrived = _download(mlflow, version, digest, scratch)
@@ -124,7 +125,7 @@ def _download(mlflow: Any, version: Version, digest: str, scratch: str) -> Path:
 
 
 def _intact(folder: Path, files: dict[str, str]) -> bool:
-    return all(
+    return PER_IMAGE in files and all(
         (folder / name).is_file() and sha256((folder / name).read_bytes()).hexdigest() == digest
         for name, digest in files.items()
     )

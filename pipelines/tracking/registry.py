@@ -27,6 +27,11 @@ class Version:
     tags: dict[str, str]
 
     @property
+    def uri(self) -> str:
+        """How every command takes it, whatever params.yaml calls the model: `models:/NAME/VERSION`."""
+        return f"models:/{self.name}/{self.number}"
+
+    @property
     def model_digest(self) -> str:
         """Content digest of its weights."""
         return self.tags.get("model.digest", "")

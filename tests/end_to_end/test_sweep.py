@@ -33,11 +33,18 @@ def test_a_sweep_killed_in_the_middle_goes_on_and_one_failure_stops_nothing(tiny
     assert "resum" in logs.lower()
     assert "FAILED: train.batch_size=4096" in output.text
     assert "4096" in output.text.split("the end of")[1]  # the tail of its log says why
-    assert re.search(r"python -m pipelines\.compare \d \d$", output.text, re.MULTILINE)
+    assert re.search(r"python -m pipelines\.compare( models:/ddpm-digits/\d){2}$", output.text, re.MULTILINE)
     assert output.text.index("best") < output.text.index("FAILED")
 
     again = tiny.run(*SWEEP, status=1)
     assert "2 of them finished" in again.text
+    lost = int(re.findall(r"models:/ddpm-digits/(\d)", again.text)[0])
+    code = f"import mlflow; mlflow.MlflowClient().delete_model_version('ddpm-digits', '{lost}')"
+    tiny.python("-c", code, MLFLOW_TRACKING_URI=store(tiny))
+    found = tiny.run(*SWEEP, status=1).text
+    assert "1 of them finished" in found
+    assert found.index("best") < found.index("FAILED")
+    assert len(set(re.findall(r"models:/ddpm-digits/\d", found))) == 2  # registered anew, though DVC ran no stage
     assert family(tiny) == {"sweep": 1, "trials": True, "stages": True}
 
 
@@ -63,8 +70,12 @@ trials = [run.info.run_id for run in runs if run.data.tags["stage"] == "pipeline
 stages = all(any(parent[r] == trial for r in parent) for trial in trials)
 print(json.dumps({"sweep": len(sweeps), "trials": len(trials) >= 2, "stages": stages}))
 """
-    uri = f"sqlite:///{project.folder / '.state/mlflow/mlflow.db'}"
-    return dict(json.loads(project.python("-c", code, MLFLOW_TRACKING_URI=uri).text.splitlines()[-1]))
+    return dict(json.loads(project.python("-c", code, MLFLOW_TRACKING_URI=store(project)).text.splitlines()[-1]))
+
+
+def store(project: Project) -> str:
+    """Its embedded MLflow."""
+    return f"sqlite:///{project.folder / '.state/mlflow/mlflow.db'}"
 
 
 def wait(process, there) -> None:

@@ -28,7 +28,7 @@ def test_other_cards_are_refused_until_both_are_measured_in_one_way(two):
     )
     refused = two.python("-m", "pipelines.compare", "1", "2", status=4).text
     assert "2 cannot be compared with 1 champion by bits_per_dim: another first_time" in refused
-    assert "python -m pipelines.remeasure 1 2" in refused
+    assert "python -m pipelines.remeasure models:/ddpm-digits/1 models:/ddpm-digits/2" in refused
     again = two.python("-m", "pipelines.remeasure", "1", "2").text
     assert "version 1: bound" in again
     assert "version 2: was measured so already" in again

@@ -69,24 +69,26 @@ def test_versions_gate_and_comparison(workplace, capsys, monkeypatch):
     register.main()
     workplace.model(seed=3, total=1.89)
     register.main()
-    workplace.model(seed=4, total=1.0, split="val")
+    workplace.model(seed=4, total=1.0, times=4000)
     register.main()
     assert [v.aliases for v in registered(workplace)] == [("previous",), ("champion",), (), ()]
     reasons = [v.tags["gate.reason"] for v in registered(workplace)]
     assert reasons[0] == "the first version"
     assert reasons[1].startswith("bits/dim 1.9 against 2 of champion 1: better (P > 99.9%); fd_classifier 3.5 against")
     assert reasons[2].startswith("bits/dim 1.89 against 1.9 of champion 2: not distinguishable")
-    assert "not comparable with champion 2, measured with another split" in reasons[3]
+    assert "not comparable with champion 2, measured with another times (no measurement brings" in reasons[3]
     check_numbers(registered(workplace)[1])
 
-    capsys.readouterr()
+    assert not json.loads(receipt(workplace))["measurable"]
+    assert "remeasure" not in capsys.readouterr().out
     assert compared(monkeypatch=monkeypatch) == compare.INCOMPARABLE
     printed = capsys.readouterr().out
     assert "2 champion" in printed
-    assert "3.50 ± 0.10" in printed
+    assert "(3.30 to 3.70)" in printed
     assert "of real images" in printed
     assert "4 cannot be compared with 1 previous and 2 champion and 3" in printed
-    assert "python -m pipelines.remeasure 1 2 3 4" in printed
+    assert "times follows from the model" in printed
+    assert "remeasure" not in printed
     assert compared("2", "3", monkeypatch=monkeypatch) == 0
     assert compared("@champion", "1", monkeypatch=monkeypatch) == compare.WORSE
     with pytest.raises(TrackingError, match=r"no version 9; there are 1, 2, 3, 4, @previous, @champion"):

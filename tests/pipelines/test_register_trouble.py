@@ -42,7 +42,9 @@ def test_without_a_champion_the_last_one_is_to_be_beaten(workplace):
     now = found()
     assert (now.champion, now.reason) == (False, "there is no champion to compare with")
     alone = register.Receipt("m", 3, False, now.reason, "", "", now.comparable, now.against)
-    assert register.told(alone, new=True).endswith("to make it champion: python -m pipelines.promote 3 --reason TEXT")
+    assert register.told(alone, new=True).endswith(
+        "to make it champion: python -m pipelines.promote models:/ddpm-digits/3 --reason TEXT"
+    )
 
 
 def test_a_server_that_is_away_leaves_no_receipt(workplace, monkeypatch):
@@ -143,6 +145,6 @@ def test_a_champion_whose_tables_are_gone_is_named_with_the_remedy_and_can_be_me
         shutil.rmtree(folder)
     assert not remeasure._is_known(version, plan, workplace.settings)
     workplace.model(seed=2, total=1.9)
-    with pytest.raises(TrackingError, match=r"version 1 .*run `python -m pipelines\.remeasure 1`"):
+    with pytest.raises(TrackingError, match=r"version 1 .*run `python -m pipelines\.remeasure models:/ddpm-digits/1`"):
         register.main()
     assert [v.aliases for v in registered(workplace)] == [("champion",), ()]  # the second waits for the gate

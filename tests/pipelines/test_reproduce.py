@@ -13,6 +13,7 @@ from diffusion.models.saved import load_model
 from pipelines import register
 from pipelines.data.manifest import read_manifest
 from pipelines.errors import CheckpointError, DataError, ParamsError, PipelineError, TrackingError
+from pipelines.reproduce import tell
 from pipelines.reproduction.checkout import check_out, environment, leading_elsewhere
 from pipelines.reproduction.here import commit_check, data_check
 from pipelines.reproduction.verifying import verified
@@ -226,7 +227,7 @@ def test_the_raw_images_are_linked_where_they_are_the_same(project, tmp_path):
     assert "images is not what it was" in data_check(kept, project).says
 
 
-def test_what_was_registered_is_what_is_used(workplace):
+def test_what_was_registered_is_what_is_used(workplace, monkeypatch, capsys):
     """The files of a version's origin: verified, and told where they are gone."""
     commit(workplace.folder)
     (workplace.folder / "params.yaml").write_text((workplace.folder / "params.yaml").read_text() + "# mine\n")
@@ -239,6 +240,9 @@ def test_what_was_registered_is_what_is_used(workplace):
         assert sha256(found.patch).hexdigest() == version.tags["git.patch.sha256"]
         assert (found.folder / "params.yaml").read_text().endswith("# mine\n")
         assert "torch==" in "\n".join(found.environment)
+        monkeypatch.setattr("pipelines.reproduction.here.checks", lambda *_: [])
+        tell(found)
+    assert "python -m pipelines.reproduce models:/ddpm-digits/1 --checkout FOLDER" in capsys.readouterr().out
     (patch,) = workplace.folder.rglob("changes.patch")
     patch.write_bytes(patch.read_bytes().replace(b"mine", b"evil"))
     with pytest.raises(

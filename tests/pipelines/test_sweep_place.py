@@ -1,6 +1,7 @@
 """The copies that a sweep's trials run in: found again while nothing differs, and never of an earlier state."""
 
 import fcntl
+import json
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from dvc.repo import Repo
 
 from pipelines.params import load_params
 from pipelines.settings import Settings, TrackingSettings
-from pipelines.sweeping.place import Place, places_of
+from pipelines.sweep import forget_lost
+from pipelines.sweeping.place import Outcome, Place, places_of
 from pipelines.sweeping.space import Trial
+from pipelines.tracking.store import connect
 from tests.pipelines.repository import commit, write
 
 ROOT = Path(__file__).parents[2]
@@ -64,3 +67,18 @@ def test_an_unfinished_copy_gets_what_was_changed_since_then(project, tmp_path):
     assert "right" in (place.project / "infra/cluster.yaml").read_text()
     assert (place.project / "images/one.png").read_text() == "1"
     assert "seed: 1" in (place.project / "params.yaml").read_text()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trial_whose_version_was_deleted_is_not_finished(workplace, tmp_path):
+    store = connect(workplace.settings, "m")
+    store.client.create_registered_model("m")
+    for _ in range(2):
+        store.client.create_model_version("m", f"{store.uri}/somewhere")
+    trials = [Place(tmp_path / name) for name in ("kept", "lost", "elsewhere", "never")]
+    for place, name, version in zip(trials, ("m", "m", "emptied"), (1, 2, 1), strict=False):
+        write(place.project, results__register__receipt_dot_json=json.dumps({"name": name, "version": version}))
+        place.finish()
+    store.client.delete_model_version("m", "2")
+    forget_lost(trials, workplace.settings)
+    assert [place.outcome for place in trials] == [Outcome("m", 1), None, None, None]

@@ -76,6 +76,13 @@ def test_what_cannot_be_compared_does_not_pass(champion: Champion, tmp_path: Pat
     assert not other.champion
     assert not other.comparable
     assert other.reason == "bits_per_dim: not comparable with champion 3, measured with another first_time"
+    assert other.measurable
+    longer = decided(measurement(tmp_path / "l", 1.0, bound_card={"times": 4000}), champion)
+    assert not longer.measurable
+    assert longer.reason == (
+        "bits_per_dim: not comparable with champion 3, measured with another times (no measurement brings these "
+        "together: times follows from the model)"
+    )
     unmeasured = decided(measurement(), Champion(3, []))
     assert "champion 3 has none to compare with" in unmeasured.reason
     assert decided(measurement(), Champion(3, []), bound="off", distance="off").champion

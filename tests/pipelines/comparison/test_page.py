@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from pipelines.comparison import recipes
-from pipelines.comparison.page import comparison_page, model_card
+from pipelines.comparison.figures import scatters, terms_overlaid
+from pipelines.comparison.page import cards, comparison_page, model_card
 from pipelines.comparison.side_by_side import blocks
 from tests.pipelines.comparison.made_up import column, entry, measurement
 
@@ -72,16 +75,67 @@ def test_the_page_is_whole_and_asks_for_nothing(tmp_path: Path) -> None:
     assert "reproduce models:/m/2" in text
 
 
-def test_recipes_and_single_models_have_pages(tmp_path: Path) -> None:
-    entries = [entry(k, measurement(tmp_path / str(k), 2.0, noise=k), seed=str(k)) for k in (1, 2)]
+def page_of_recipes(folder: Path) -> str:
+    entries = [
+        entry(k, measurement(folder / str(k), 2.0 - 0.01 * k, noise=k), seed=str(k), train__steps=str(1000 * (k // 3)))
+        for k in range(1, 5)
+    ]
     columns = recipes.by_recipe(entries)
-    text = comparison_page(columns, blocks(columns, columns[0].title, by_recipe=True), ["note"])
-    assert "A (1, 2)" in text
-    single = column(1, measurement(tmp_path / "card", 2.0))
-    card = model_card(single, blocks([single], "1"), "load it")
+    return comparison_page(columns, blocks(columns, columns[0].title, by_recipe=True), ["note"])
+
+
+def page_of_one(folder: Path) -> str:
+    single = column(1, measurement(folder / "card", 2.0), hardware="x" * 100)
+    return model_card(single, blocks([single], "1"), "load it")
+
+
+def test_recipes_and_single_models_have_pages(tmp_path: Path) -> None:
+    assert "A (1, 2)" in page_of_recipes(tmp_path)
+    card = page_of_one(tmp_path)
     assert "m version 1" in card
     assert "load it" in card
     assert "train.steps" in card
+    assert "2.000 (1.902 to 2.098)" in card
+
+
+def test_the_card_is_what_the_columns_share_and_what_each_has_by_itself(tmp_path: Path) -> None:
+    columns = columns_in(tmp_path)
+    (_, text), *_ = cards(blocks(columns, "1 champion"))
+    told = json.loads(text)
+    assert told["all"]["first_time"] == 1
+    assert "model_digest" not in told["all"]
+    assert [told[title][0]["model_digest"] for title in ("1 champion", "2")] == [f"{1:064}", f"{2:064}"]
+
+
+def test_pictures_begin_with_the_base_and_say_whom_they_leave_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = [column(k, measurement(tmp_path / str(k), noise=k)) for k in range(1, 9)]
+    drawn: list[list[str]] = []
+
+    def terms(curves: dict[str, object], path: Path) -> None:
+        drawn.append(list(curves))
+        path.write_bytes(b"")
+
+    def pair(first: str, second: str, _: object, path: Path) -> None:
+        drawn.append([first, second])
+        path.write_bytes(b"")
+
+    monkeypatch.setattr("pipelines.report.pictures.versions.terms_of_versions", terms)
+    monkeypatch.setattr("pipelines.report.pictures.versions.image_by_image", pair)
+    (block, _) = blocks(columns, "8")
+    overlaid = terms_overlaid(columns, block)
+    assert overlaid is not None
+    assert overlaid.caption == "not shown, of 6 curves at most: 6, 7"
+    assert [figure.caption for figure in scatters(columns, block)] == [
+        *("", "", ""),
+        "not shown, of 4 pictures at most: 5, 6, 7",
+    ]
+    assert drawn == [["8", "1", "2", "3", "4", "5"], *(["8", str(k)] for k in range(1, 5))]
+    columns.insert(0, column(9, measurement()))
+    lacking = terms_overlaid(columns[:3], blocks(columns[:3], "1")[0])
+    assert lacking is not None
+    assert lacking.caption == "not shown, their tables cannot be had: 9"
 
 
 def in_browser(folder: Path, text: str, width: int) -> tuple[int, str]:
@@ -106,9 +160,10 @@ def in_browser(folder: Path, text: str, width: int) -> tuple[int, str]:
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="needs a Chromium browser")
 @pytest.mark.parametrize("width", [1280, 400])
-def test_a_browser_finds_no_fault(tmp_path: Path, width: int) -> None:
+@pytest.mark.parametrize("page", [page_of, page_of_recipes, page_of_one])
+def test_a_browser_finds_no_fault(tmp_path: Path, page: Callable[[Path], str], width: int) -> None:
     """Nothing wider than the window, no message on the console; the page's own policy reports what it would ask for."""
-    text = page_of(tmp_path)
+    text = page(tmp_path)
     wide, console = in_browser(tmp_path, text, width)
     assert wide <= width
     assert console == ""

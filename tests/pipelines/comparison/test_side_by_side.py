@@ -1,19 +1,16 @@
-"""Versions in columns: cards apart, the base, recipes, the choice of versions, and what is printed of it."""
+"""Versions in columns: cards apart, the base, recipes, and the choice of versions."""
 
-import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from rich.console import Console
 
 from pipelines import compare
 from pipelines.comparison import recipes
 from pipelines.comparison.choice import meeting
-from pipelines.comparison.grids import explanation, grids, number
+from pipelines.comparison.grids import explanation, grids
 from pipelines.comparison.side_by_side import Column, blocks
-from pipelines.comparison.text import frame, markdown, print_grids
 from pipelines.comparison.verdict import Says
 from pipelines.errors import ParamsError
 from tests.pipelines.comparison.made_up import column, entry, measurement
@@ -41,7 +38,7 @@ def test_versions_are_judged_against_the_base(tmp_path: Path) -> None:
     assert compare.status_of(columns, found) == compare.WORSE
     assert compare.status_of(columns[:2], blocks(columns[:2], "1 champion")) == 0
     assert compare.remedies(columns, found) == []
-    assert compare.base_of(columns, "3") == "3"
+    assert compare.base_of(columns, "3") == compare.base_of(columns, "models:/m/3") == "3"
     with pytest.raises(ParamsError, match="--against 9 is not compared here; there are 1 champion, 2, 3"):
         compare.base_of(columns, "9")
 
@@ -57,8 +54,23 @@ def test_other_cards_stand_apart_with_the_field_and_the_command() -> None:
     assert compare.status_of(columns, found) == compare.INCOMPARABLE
     first, last = compare.remedies(columns, found)
     assert first == ("3 cannot be compared with 1 and 2 by bits_per_dim: another first_time 8.")
-    assert last.endswith("python -m pipelines.remeasure 1 2 3")
+    assert last.endswith("python -m pipelines.remeasure models:/m/1 models:/m/2 models:/m/3")
     assert "3" not in cells_of(found, "bits_per_dim.total")
+
+
+def test_no_command_is_offered_where_no_measurement_helps() -> None:
+    """The second process has more times, whatever is measured; the third was measured in another way only."""
+    columns = [
+        column(1, measurement(bound_card={"times": 1000})),
+        column(2, measurement(bound_card={"times": 4000})),
+    ]
+    (only,) = compare.remedies(columns, blocks(columns, "1"))
+    assert only == (
+        "2 cannot be compared with 1 by bits_per_dim: another times 4000; no measurement brings these together: times "
+        "follows from the model."
+    )
+    columns.append(column(3, measurement(bound_card={"times": 993, "first_time": 8})))
+    assert compare.remedies(columns, blocks(columns, "1"))[-1].endswith("remeasure models:/m/1 models:/m/3")
 
 
 def test_what_was_not_measured_is_not_passed_over() -> None:
@@ -122,6 +134,9 @@ def test_recipes_are_versions_that_differ_in_the_seed_alone() -> None:
     }
     again = recipes.by_recipe([*slow, entry(9, measurement(total=2.5), seed="0")])
     assert [c.title for c in again] == ["A (9, 2, 3)"]  # the same seed twice is one draw
+    assert recipes.replaced(columns) == []
+    assert recipes.replaced(again) == ["A (9, 2, 3) leaves out 1: a later version has the same recipe and seed."]
+    assert recipes.replaced(again)[0] in compare.remedies(again, blocks(again, "A (9, 2, 3)", by_recipe=True))
     assert recipes.mixed(again) == []
     equal = [entry(k, measurement(total=1.5), seed=str(k), model__channels="8") for k in (10, 11)]
     alike = [entry(k, measurement(total=1.6), seed=str(k)) for k in (12, 13)]
@@ -132,6 +147,29 @@ def test_recipes_are_versions_that_differ_in_the_seed_alone() -> None:
     )
     assert "the noise is the spread between them" in explanation(columns, by_recipe=True)
     assert "of these weights, not of the recipes" in explanation(columns, by_recipe=False)
+
+
+def test_the_interval_of_a_recipe_knows_how_few_seeds_there_are() -> None:
+    """Two numbers 0.02 apart: a standard error of 0.01 with one degree of freedom, whose t at 97.5% is 12.706."""
+    columns = recipes.by_recipe([entry(k, measurement(total=1.99 + 0.02 * k), seed=str(k)) for k in (0, 1)])
+    (cell,) = cells_of(blocks(columns, columns[0].title, by_recipe=True), "bits_per_dim.total").values()
+    assert cell.interval == pytest.approx((2.0 - 0.12706, 2.0 + 0.12706), abs=1e-5)
+    seeds = [entry(k, measurement(), seed=str(k)) for k in range(3)]
+    for k, each in enumerate(seeds):
+        each.measurements[0].content["bits_per_dim"]["L_T"] = 0.1 + 1e-16 * k
+    columns = recipes.by_recipe(seeds)
+    (bound, *_) = grids(columns, blocks(columns, columns[0].title, by_recipe=True))
+    assert [piece.text for label, ((piece,),) in bound.rows if label == "  L_T"] == ["0.1"]  # not twenty digits of it
+
+
+def test_models_from_elsewhere_are_recipes_of_their_own() -> None:
+    """Nobody knows how they were trained, so two of them are no two draws of one recipe."""
+    adopted = [entry(k, measurement(total=total)) for k, total in ((1, 2.0), (2, 1.5))]
+    for each in adopted:
+        each.version.tags["params"] = json.dumps({"seed": "0", "evaluate.first_time": "1"})
+    assert [c.title for c in recipes.by_recipe(adopted)] == ["A (1)", "B (2)"]
+    again = replace(adopted[0], version=replace(adopted[0].version, number=3))
+    assert [c.title for c in recipes.by_recipe([*adopted, again])] == ["A (3)", "B (2)"]
 
 
 def test_conditions() -> None:
@@ -150,36 +188,3 @@ def test_conditions() -> None:
         chosen("train.step>3")
     with pytest.raises(ParamsError, match="a condition is written NAME<VALUE"):
         chosen("better")
-
-
-def test_the_tables_in_three_forms(tmp_path: Path) -> None:
-    columns = [
-        column(1, measurement(tmp_path / "1", 2.0, noise=1)),
-        column(2, measurement(tmp_path / "2", 1.9, noise=2), a__b="x|y"),
-    ]
-    found = blocks(columns, "1")
-    made = grids(columns, found)
-    file = io.StringIO()
-    print_grids(made, Console(file=file, width=120))
-    printed = file.getvalue()
-    assert "2.000 ± 0.050" in printed
-    assert "better, P > 99.9%" in printed
-    assert "compared image by image on 40 images" in printed
-    text = markdown(made, ["note"])
-    assert "| bits/dim | 2.000 ± 0.050 | 1.900 ± 0.050<br>**better, P \\> 99.9%** |" in text
-    assert "| a.b | - | x\\|y |" in text
-    table = frame(found).set_index(["metric", "column"])
-    row = table.loc["bits_per_dim.total", "2"]
-    assert (row["value"], row["verdict"], row["pairs"], row["base"]) == (1.9, "better", 40, "1")
-    assert row["difference"] == pytest.approx(-0.1, rel=1e-9)
-    again = pd.read_csv(io.StringIO(frame(found).to_csv(index=False)))
-    assert len(again) == len(frame(found))
-
-
-def test_numbers_are_printed_to_two_digits_of_their_error() -> None:
-    assert [number(1.23456, error) for error in (0.0123, 0.00099, 12.0, 0.0)] == [
-        "1.235 ± 0.012",
-        "1.23456 ± 0.00099",
-        "1 ± 12",
-        "1.235",
-    ]

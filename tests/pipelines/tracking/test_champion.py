@@ -139,6 +139,13 @@ def test_two_processes_that_race_end_with_one_champion(store):
     assert sum("previous" in version.aliases for version in known) == 1
 
 
+def test_a_version_of_a_model_that_params_yaml_does_not_name(workplace, store, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["promote", f"models:/{NAME}/2", "--reason", "good"])
+    command.main()
+    assert f"{NAME} version 2 is champion" in capsys.readouterr().out
+    assert aliases(store)[1] == ("champion",)
+
+
 def test_the_command(workplace, store, capsys):
     def promoted(wanted, reason=None):
         return command.promote(NAME, wanted, reason, GateParams(), workplace.settings)
@@ -148,7 +155,9 @@ def test_the_command(workplace, store, capsys):
     assert promoted("3", "better") == (3, 2)
     assert promoted("@previous", "rolled back") == (2, 3)
     assert aliases(store) == [(), ("champion",), ("previous",), ()]
-    with pytest.raises(TrackingError, match=r"version 4 has no measurement: run `python -m pipelines\.remeasure 4`"):
+    with pytest.raises(
+        TrackingError, match=r"version 4 has no measurement: run `python -m pipelines\.remeasure models:/model/4`"
+    ):
         promoted("4")
     with pytest.raises(TrackingError, match="model has no version 7; there are 1, 2, 3, 4, @champion, @previous"):
         promoted("7", "why not")
