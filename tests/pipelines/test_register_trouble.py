@@ -41,7 +41,7 @@ def test_without_a_champion_the_last_one_is_to_be_beaten(workplace):
     client.create_model_version("ddpm-digits", "file:///elsewhere")
     now = found()
     assert (now.champion, now.reason) == (False, "there is no champion to compare with")
-    alone = register.Receipt("m", 3, False, now.reason, "", "", now.comparable, now.against)
+    alone = register.Receipt("ddpm-digits", 3, False, now.reason, "", "", now.comparable, against=now.against)
     assert register.told(alone, new=True).endswith(
         "to make it champion: python -m pipelines.promote models:/ddpm-digits/3 --reason TEXT"
     )
