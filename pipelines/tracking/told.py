@@ -44,6 +44,6 @@ class Told:
 
     def _tag(self, name: str, step: int, value: float) -> Event:
         here = f"{value} at step {step}"
-        first, *others = (*self._not_finite.get(name, ()), here)
+        first, *others = [*self._not_finite.get(name, []), here]
         said = f"{first}, and {len(others)} more, the last {here}" if others else here
         return {"tags": {f"not_finite.{name}": said}, "not_finite": name, "step": step, "value": here}

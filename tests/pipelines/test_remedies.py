@@ -35,8 +35,8 @@ def test_what_was_measured_otherwise_is_to_be_measured_in_one_way() -> None:
     said = refused(version(2, first_time=8), version(1, "champion"))
     assert "`python -m pipelines.remeasure models:/m/2 models:/m/1` first; to promote it all the same" in said
     receipt = Receipt("m", 2, champion=False, decision="why", model_digest="", evaluation_digest="", comparable=False)
-    command = "remeasure models:/m@champion && python -m pipelines.promote models:/m/2"
-    assert told(receipt, new=True).endswith(command)
+    command = "remeasure models:/m/1 && python -m pipelines.promote models:/m/2"
+    assert told(replace(receipt, against=1), new=True).endswith(command)
 
 
 def test_where_no_measurement_helps_none_is_offered() -> None:
