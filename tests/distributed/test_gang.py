@@ -52,6 +52,7 @@ def test_workers_exchange_during_the_backward_pass(tmp_path: Path) -> None:
     assert [each for workers in found.values() for each in workers] == [{"seen": [True]}] * 6
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_in_its_backward_pass_ends_all(tmp_path: Path) -> None:
     """It says why itself and lives on; the others learn it by the time-out of 10 s, two of them from a third."""
     found = gang("failing", [4], tmp_path)[4]

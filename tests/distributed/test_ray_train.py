@@ -65,7 +65,7 @@ def test_two_workers_end_in_the_bits_of_one_process(lab: Any, tmp_path: Path) ->
 
 def test_sigterm_stops_after_a_saved_step(lab: Any) -> None:
     """Though Ray, when it starts, takes this signal for itself."""
-    job, calm = lab.job("stopped", steps=400), lab.job("calm", steps=400)
+    job, calm = lab.job("stopped", steps=100), lab.job("calm", steps=100)
     events: list[Any] = []
 
     def hear(event: Any) -> None:
@@ -76,7 +76,7 @@ def test_sigterm_stops_after_a_saved_step(lab: Any) -> None:
     with pytest.raises(Interrupted, match=r"SIGTERM: training stopped after step \d+ and saved it"):
         train(job, settings(1), hear)
     (stopped,) = (event for event in events if isinstance(event, Stopped))
-    assert newest_checkpoint(job.run)[0].step == stopped.step < 400
+    assert newest_checkpoint(job.run)[0].step == stopped.step < 100
     for each in (job, calm):
         lab.run(each)
     assert lab.digest(job) == lab.digest(calm)

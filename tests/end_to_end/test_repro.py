@@ -118,6 +118,7 @@ def test_an_edited_comment_trains_nothing_anew(tiny, first):
     assert tiny.json("results/train/model.json")["digests"] == digest
 
 
+@pytest.mark.slow
 def test_more_steps_continue_from_the_last_checkpoint(tiny, first):
     tiny.set(train__steps="30")
     output = tiny.run("dvc", "repro")

@@ -28,6 +28,7 @@ from tests.pipelines.test_train import Project, content, digest, params
 prepared, project = test_train.prepared, test_train.project  # the fixtures
 
 
+@pytest.mark.slow
 def test_runs_on_s3_give_the_same_model(project: Project, s3: str, capfd: pytest.CaptureFixture[str]) -> None:
     """Nothing that the stage leaves or says holds the credentials."""
     stage.main()

@@ -70,7 +70,7 @@ def test_of_two_clients_at_once_one_starts_a_job_and_both_get_its_outputs(errand
     assert errands.output.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_leaves_the_job_alone_and_says_how_to_come_back(errands: Errands, number: signal.Signals) -> None:
     client = errands.begin("slow")
     until(lambda: "counting" in client.text or "the errand begins" in client.text, errands)
@@ -82,6 +82,7 @@ def test_ctrl_c_leaves_the_job_alone_and_says_how_to_come_back(errands: Errands,
     assert "coming back to job" in errands.run() or "has done this before" in errands.clients[-1].text
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_job_where_so_configured(errands: Errands) -> None:
     client = errands.begin("slow", PIPELINES__JOBS__ON_INTERRUPT="cancel")
     until(lambda: "the errand begins" in client.text, errands)
@@ -157,6 +158,7 @@ def test_a_job_with_other_parameters_for_the_same_work_is_not_joined(errands: Er
     assert first.wait() == 0
 
 
+@pytest.mark.slow
 def test_the_list_the_log_and_the_end_of_jobs(errands: Errands) -> None:
     assert "no job was started" in errands.command()
     errands.run()
@@ -174,6 +176,7 @@ def test_the_list_the_log_and_the_end_of_jobs(errands: Errands) -> None:
     assert "knows no job" in errands.command("cancel", "train-0000000000000000-1")
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_log_leaves_the_job_alone(errands: Errands) -> None:
     stage = errands.begin("slow")
     errands.running()
