@@ -91,6 +91,28 @@ def test_dvc_repro_from_outside(outside: ServedLab, cluster: Cluster, table: Tab
     assert cluster.token not in attempt.text
 
 
+def test_all_stages_but_the_last_run_there(outside: ServedLab, cluster: Cluster, table: Table) -> None:
+    """And DVC's run cache knows them as if they had run here."""
+    row, before = table.expect("a whole dvc repro outside of the cluster, five jobs", "nothing"), jobs(cluster)
+    stages = ["evaluate", "prepare", "reference", "sample", "train"]
+    outside.settings = {**outside.settings, "PIPELINES__JOBS__STAGES": json.dumps(stages)}
+    outside.patience_s = 600
+    lock = outside.project.folder / "dvc.lock"
+    done_before = lock.read_bytes()
+    outside.project.set(seed="5", train__steps="20")
+    attempt = outside.start("dvc", "repro")
+    assert attempt.end() == 0, attempt.text
+    done = sorted(set(jobs(cluster)) - set(before))
+    assert [name.partition("-")[0] for name in done] == stages
+    assert f"registered {outside.name} version 1; now champion: the first version" in attempt.text
+    lock.write_bytes(done_before)
+    again = outside.start("dvc", "repro")
+    assert again.end() == 0, again.text
+    assert again.text.count("is cached - skipping run, checking out outputs") >= len(stages)
+    assert sorted(set(jobs(cluster)) - set(before)) == done
+    row.seen = "nothing; the second time all of it from DVC's run cache"
+
+
 def test_the_machine_of_rank_0_loses_its_power_in_a_job(outside: ServedLab, cluster: Cluster, table: Table) -> None:
     row = table.expect("a job's machine of rank 0 loses its power, from 2 to 3 workers", "the other two go on")
     outside.settings = {**outside.settings, **GOES_ON_WITH_TWO}

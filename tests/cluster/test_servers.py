@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.usefixtures("to_s3"),
 ]
 
-AWAY_S = 40.0
+AWAY_S = 60.0
 SERVERS: dict[str, Callable[[Servers], object]] = {
     "S3, where the runs are,": lambda servers: away(servers.s3, AWAY_S),
     "MLflow's server": lambda servers: away(servers.mlflow, AWAY_S),
