@@ -99,7 +99,7 @@ def test_all_stages_but_the_last_run_there(outside: ServedLab, cluster: Cluster,
     outside.patience_s = 600
     lock = outside.project.folder / "dvc.lock"
     done_before = lock.read_bytes()
-    outside.project.set(seed="5", train__steps="20")
+    outside.project.set(seed="5", prepare__shard_size="500", train__steps="20")
     attempt = outside.start("dvc", "repro")
     assert attempt.end() == 0, attempt.text
     done = sorted(set(jobs(cluster)) - set(before))
