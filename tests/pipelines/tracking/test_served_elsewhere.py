@@ -68,6 +68,13 @@ def outside(workplace: Workplace) -> dict[str, str]:
     return kept | {"MLFLOW_TRACKING_URI": tracking_uri(workplace.settings), "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
+def said_outside(workplace: Workplace, folder: Path, *command: str | Path) -> str:
+    """What a command prints there, in a folder; it must end well."""
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=outside(workplace), check=False)
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
 def test_an_environment_of_its_requirements_alone(
     workplace: Workplace, wanted: tuple[Path, list[Any]], tmp_path: Path
 ) -> None:
@@ -81,16 +88,8 @@ def test_an_environment_of_its_requirements_alone(
     assert not done.returncode, done.stderr
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    answer = subprocess.run(
-        [environment / "bin/python", "-c", SCRIPT, json.dumps(ASKED)],
-        capture_output=True,
-        text=True,
-        cwd=elsewhere,
-        env=outside(workplace),
-        check=False,
-    )
-    assert not answer.returncode, answer.stderr
-    found = json.loads(answer.stdout.splitlines()[-1])
+    answer = said_outside(workplace, elsewhere, environment / "bin/python", "-c", SCRIPT, json.dumps(ASKED))
+    found = json.loads(answer.splitlines()[-1])
     assert found["images"] == images
     assert Path(found["code"]).parts[-3:] == ("code", "diffusion", "__init__.py")
 
@@ -106,16 +105,8 @@ def test_compiled_code_beside_the_code_does_not_run(workplace: Workplace, tmp_pa
         "import mlflow; mlflow.pyfunc.load_model('models:/toy@champion'); import diffusion; print(diffusion.__file__)"
     )
     for _ in range(2):
-        answer = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=outside(workplace),
-            check=False,
-        )
-        assert not answer.returncode, answer.stderr
-        assert answer.stdout.strip() == str(version / "code/diffusion/__init__.py")
+        answer = said_outside(workplace, tmp_path, sys.executable, "-c", code)
+        assert answer.strip() == str(version / "code/diffusion/__init__.py")
         assert compiled.exists()
 
 
