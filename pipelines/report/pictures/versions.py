@@ -12,18 +12,18 @@ from pipelines.report.pictures.canvas import BLUE, GREEN, HAIR, INK, ORANGE, PUR
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, INK, QUIET)
 """Of the curves, as many as there can be."""
 
 
 def terms_of_versions(curves: Mapping[str, pd.DataFrame], path: Path) -> None:
-    """L_t against t of each model, and how far the sum up to t is from that of the first one.
+    """L_t against t of each model, and the sum up to t: less that of the first one where there are others.
 
     Args:
         curves: title -> columns `t` (increasing), `L_t`, `L_t_se`, in bits/dim; at most `len(COLOURS)` of them.
     """
-    first = next(iter(curves))
     with page(path, 860) as figure:
         headline(figure, "Where the bits go: the terms of the bound against t")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
@@ -32,9 +32,6 @@ def terms_of_versions(curves: Mapping[str, pd.DataFrame], path: Path) -> None:
             low = np.maximum(mean - 1.96 * error, 1e-12)
             above.fill_between(t, low, mean + 1.96 * error, color=colour, alpha=0.15, lw=0)
             above.plot(t, mean, color=colour, label=title, marker="o" if len(t) == 1 else None)
-            base = curves[first]
-            if title != first and len(base) == len(frame) and (base["t"].to_numpy() == frame["t"].to_numpy()).all():
-                below.plot(t, (mean - base["L_t"].to_numpy(dtype=np.float64)).cumsum(), color=colour)
         above.set_xscale("log")
         above.set_yscale("log")
         highest = max(float(frame["L_t"].max()) for frame in curves.values())
@@ -42,11 +39,21 @@ def terms_of_versions(curves: Mapping[str, pd.DataFrame], path: Path) -> None:
         above.set_ylim(max(lowest / 3, highest * 1e-5), highest * 3)
         above.set_title("Lₜ in bits/dim, with its 95% interval over images")
         above.legend(frameon=False, fontsize=9, loc="upper right")
-        below.axhline(0, color=COLOURS[0], linewidth=1.2)
-        below.set_title(f"sum up to t, less that of {first}: below zero is better")
+        _sums(below, curves)
         below.set_xlabel("t")
         below.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         below.xaxis.set_minor_formatter(lambda value, _: "")
+
+
+def _sums(axes: Axes, curves: Mapping[str, pd.DataFrame]) -> None:
+    first, base = next(iter(curves.items()))
+    of_same_times = [frame["t"].to_numpy().tolist() == base["t"].to_numpy().tolist() for frame in curves.values()]
+    compared = sum(of_same_times) > 1
+    for frame, same, colour in zip(curves.values(), of_same_times, COLOURS, strict=False):
+        if same or not compared:
+            less = base["L_t"].to_numpy(dtype=np.float64) if compared else 0.0
+            axes.plot(frame["t"], (frame["L_t"].to_numpy(dtype=np.float64) - less).cumsum(), color=colour)
+    axes.set_title(f"sum up to t, less that of {first}: below zero is better" if compared else "sum up to t")
 
 
 def image_by_image(first: str, second: str, frame: pd.DataFrame, path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.report.pictures import bits, curves, first_time, image_bits, terms, weights
+from pipelines.report.pictures import bits, curves, first_time, image_bits, terms, versions, weights
 from pipelines.report.pictures.canvas import page
 
 
@@ -21,7 +21,7 @@ def figures(monkeypatch) -> list[Any]:
             seen.append(figure)
             yield figure
 
-    for module in (bits, curves, first_time, image_bits, terms, weights):
+    for module in (bits, curves, first_time, image_bits, terms, versions, weights):
         monkeypatch.setattr(module, "page", watched)
     return seen
 
