@@ -99,7 +99,8 @@ def test_tables_that_are_away_weaken_a_verdict_and_that_is_said(tmp_path: Path) 
 
 def test_measured_in_two_ways_it_stands_where_it_can_be_compared() -> None:
     both = column(1, measurement(when=2, bound_card=OTHER), measurement(when=1))
-    assert [b.titles for b in blocks([both, column(2, measurement())], "1")][:1] == [["1", "2"]]
+    found = blocks([both, column(2, measurement())], "1")
+    assert [b.titles for b in found if b.quantity == "bits_per_dim"] == [["1", "2"]]
     found = blocks([both, column(2, measurement()), column(3, measurement(bound_card=OTHER))], "1")
     assert [(b.titles, b.other) for b in found if b.quantity == "bits_per_dim"] == [
         (["1", "3"], ()),
