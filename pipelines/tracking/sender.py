@@ -35,6 +35,8 @@ class Sender:
         self._delivery = Delivery(spool, settings)
         self._settings = settings
         self._over = threading.Event()
+        self._left = False
+        """Whether `finish` has given up: MLflow keeps its state in globals, that others may set from now on."""
         self._failures = 0
         self._loaded = inf
         """When MLflow was, by the monotonic clock; a busy machine takes longer for that than a server to answer."""
@@ -49,15 +51,14 @@ class Sender:
         self._over.set()
         began = time.monotonic()
         patience = self._settings.tracking.timeout_s + _BEYOND_S
-        while self._thread.is_alive():
+        while self._thread.is_alive() and not self._left:
             now = time.monotonic()
             if now > began + _AT_THE_END_S:
-                self.problem = "MLflow is too slow"
-                return
-            if now > max(began, self._loaded, self._delivery.heard) + patience:
-                self.problem = "MLflow does not answer"
-                return
-            self._thread.join(0.1)
+                self._left, self.problem = True, "MLflow is too slow"
+            elif now > max(began, self._loaded, self._delivery.heard) + patience:
+                self._left, self.problem = True, "MLflow does not answer"
+            else:
+                self._thread.join(0.1)
 
     def _work(self) -> None:
         again, rest = True, min(_FIRST_S, _EVERY_S)
@@ -65,9 +66,9 @@ class Sender:
             self._try(again=again)
             again, rest = self._failures > 0, pause(self._failures)  # what the server refused is not for each time
         for attempt in range(self._settings.tracking.retries + 1):
-            if not self._going_on:
-                return
             time.sleep(attempt and random.uniform(0.5, 1.5))
+            if self._left or not self._going_on:
+                return
             self._try(again=True)
             if not self._failures:
                 return
