@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
@@ -65,6 +66,7 @@ def used_by(project, start: Definition) -> set[Definition]:
     return found
 
 
+@cache
 def definitions(tree: ast.Module) -> dict[str, ast.stmt]:
     """What a module defines at its top level."""
     found: dict[str, ast.stmt] = {}
@@ -99,6 +101,7 @@ def resolve(project, module: str, text: str) -> Definition | None:
     return None
 
 
+@cache
 def imported(tree: ast.Module) -> dict[str, str]:
     """What each name that a module imports, anywhere in it, stands for."""
     found = {}
