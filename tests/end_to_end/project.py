@@ -81,7 +81,8 @@ class Project:
 
     def environment(self) -> dict[str, str]:
         """The caller's, with this interpreter first on PATH and nothing that points at another cluster or server."""
-        kept = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "DVC_ROOT")}
+        left_out = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DVC_ROOT")
+        kept = {name: value for name, value in os.environ.items() if name not in left_out}
         return kept | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "1",
