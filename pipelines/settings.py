@@ -152,7 +152,8 @@ class JobSettings(Section):
     """How often in a row a job is started whose machines died. It goes on from the newest checkpoint."""
     environment: Literal["image", "lock"] = "image"
     """For ray: what the cluster's machines have installed, which must be requirements.lock too; or that lock, which
-    each of them installs first where it has not. That is 6 GB and some minutes."""
+    each of them installs first where it has not. That is 6 GB and some minutes; where Ray itself runs in a virtual
+    environment, Ray copies all of that first, which takes as long again."""
     pass_on: tuple[EnvName, ...] = ()
     """Names of environment variables to set there as here. Everybody on the cluster can read them: no secrets."""
     overlay: Path = Path("infra/kuberay/overlays/prod/stage")

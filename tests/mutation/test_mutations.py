@@ -182,7 +182,7 @@ OF_PIPELINES = [
     ("measure/comparing.py", "of_b.features[half : 2 * half]", "of_b.features[:half]", "test_comparing"),
     ("measure/pictures.py", '.convert("RGB")', '.convert("L").convert("RGB")', "test_comparing"),
     ("measure/pretrained.py", "np.rint(images", "np.floor(images", "test_pretrained"),
-    ("measure/pretrained.py", "verified(network.file, network.pinned)", "network.file", "test_pretrained"),
+    ("measure/pretrained.py", "verified(network.here, network.pinned)", "network.here", "test_pretrained"),
     ("measure/weights.py", "if digest.hexdigest() != self.pinned.sha256:", "if False:", "test_weights"),
     ("measure/weights.py", "file_sha256(file)) != pinned.sha256", "file_sha256(file)) == ''", "test_weights"),
     ("measure/weights.py", "stat.S_IWGRP | stat.S_IWOTH", "stat.S_IWOTH", "test_weights"),
