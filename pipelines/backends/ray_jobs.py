@@ -146,13 +146,15 @@ class RayJobs:
         answer: Future[Answer] = Future()
         limit_s = limit_s or _ANSWER_S
 
-        def ask() -> None:
+        def ask(answer: Future[Answer]) -> None:
             try:
                 answer.set_result(question())
             except BaseException as error:
                 answer.set_exception(error)
+            finally:
+                del answer  # its error knows this frame, and all below, with an open connection
 
-        threading.Thread(target=ask, name="ask the job server", daemon=True).start()
+        threading.Thread(target=ask, args=(answer,), name="ask the job server", daemon=True).start()
         try:
             return answer.result(limit_s)
         except TookTooLong:
@@ -163,6 +165,8 @@ class RayJobs:
             raise PipelineError(f"{self} refused the token, or wants one; {_TOKEN}") from None
         except RuntimeError as error:
             raise _Refused(error) from None
+        finally:
+            del answer  # as above
 
 
 class _Refused(Exception):

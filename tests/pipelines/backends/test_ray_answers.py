@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipelines.backends.backend import AlreadyThere, State, Submission, Unreachable
@@ -27,6 +29,7 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
+    protocol_version = "HTTP/1.1"  # a connection stays until the one who asks closes it
 
     def do_GET(self) -> None:
         self._say(*((200, VERSION) if self.path == "/api/version" else self.server.answer))
@@ -41,6 +44,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _say(self, status: int, text: str) -> None:
         self.send_response(status)
+        self.send_header("Content-Length", str(len(text.encode())))
         self.end_headers()
         self.wfile.write(text.encode())
 
@@ -64,6 +68,21 @@ def address_of(server: Server) -> str:
 def test_a_job_is_missing_where_the_job_server_says_so_itself(server: Server) -> None:
     server.answer = (404, f"Job {NAME} does not exist")
     assert RayJobs(address_of(server)).status(NAME).state is State.MISSING
+
+
+def test_no_answer_leaves_its_connection_open(server: Server) -> None:
+    """Nor waits for Python to collect what refers to itself."""
+    server.answer = (404, f"Job {NAME} does not exist")
+    backend = RayJobs(address_of(server))
+    backend.status(NAME)
+    gc.collect()
+    gc.disable()
+    try:
+        backend.status(NAME)
+        connections = psutil.Process().net_connections()
+        assert server.server_port not in [connection.raddr.port for connection in connections if connection.raddr]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
