@@ -35,13 +35,11 @@ class Sender:
         self._delivery = Delivery(spool, settings)
         self._settings = settings
         self._over = threading.Event()
-        self._left = False
-        """Whether `finish` has given up: MLflow keeps its state in globals, that others may set from now on."""
         self._failures = 0
         self._loaded = inf
         """When MLflow was, by the monotonic clock; a busy machine takes longer for that than a server to answer."""
         self._going_on = True
-        """Whether another attempt may succeed: not where the server refuses the credentials."""
+        """Whether to try again: not where the server refuses the credentials, nor once it is given up."""
         self._others_tried = False
         self._thread = threading.Thread(target=self._work, name="mlflow-sender", daemon=True)
         self._thread.start()
@@ -51,14 +49,19 @@ class Sender:
         self._over.set()
         began = time.monotonic()
         patience = self._settings.tracking.timeout_s + _BEYOND_S
-        while self._thread.is_alive() and not self._left:
+        while self._thread.is_alive():
             now = time.monotonic()
             if now > began + _AT_THE_END_S:
-                self._left, self.problem = True, "MLflow is too slow"
-            elif now > max(began, self._loaded, self._delivery.heard) + patience:
-                self._left, self.problem = True, "MLflow does not answer"
-            else:
-                self._thread.join(0.1)
+                self._give_up("MLflow is too slow")
+                return
+            if now > max(began, self._loaded, self._delivery.heard) + patience:
+                self._give_up("MLflow does not answer")
+                return
+            self._thread.join(0.1)
+
+    def _give_up(self, problem: str) -> None:
+        """No further attempt: MLflow keeps its address in globals, which others in this process may set from now on."""
+        self.problem, self._going_on = problem, False
 
     def _work(self) -> None:
         again, rest = True, min(_FIRST_S, _EVERY_S)
@@ -67,7 +70,7 @@ class Sender:
             again, rest = self._failures > 0, pause(self._failures)  # what the server refused is not for each time
         for attempt in range(self._settings.tracking.retries + 1):
             time.sleep(attempt and random.uniform(0.5, 1.5))
-            if self._left or not self._going_on:
+            if not self._going_on:
                 return
             self._try(again=True)
             if not self._failures:
@@ -84,7 +87,9 @@ class Sender:
         except PartlySent as error:
             self.problem, self._failures = str(error), 0
         except TrackingError as error:
-            self.problem, self._going_on = str(error), not isinstance(error, CredentialsRefused)
+            self.problem = str(error)
+            if isinstance(error, CredentialsRefused):
+                self._going_on = False
         except Exception as error:  # the thread must not die in silence: what it did not send is kept
             self.problem = redact(first_line(error))
         if not (self._failures or self._others_tried or self._over.is_set()):
